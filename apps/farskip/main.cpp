@@ -1,2 +1,4 @@
 #include <cstdio>
-int main() { std::puts("farskip"); }
+int main() {
+  std::puts("farskip");
+}

@@ -19,8 +19,9 @@ class Work {
   virtual at::Tensor wait() = 0;
 };
 
-/// A tensor that is waited for exactly once. Dropping it un-waited would leave the other ranks hanging, so that is a bug and aborts,
-/// unless an exception is already on its way. Move-only; not thread-safe.
+/// A tensor that is waited for exactly once. Dropping it un-waited would leave the other ranks
+/// hanging, so that is a bug and aborts, unless an exception is already on its way. Move-only; not
+/// thread-safe.
 class [[nodiscard]] Pending {
  public:
   /// Nothing on the wire (a group of one, a local copy): wait() returns the tensor.

@@ -13,7 +13,8 @@ bool Batch::uniform() const {
 }
 
 bool Batch::single_tokens() const {
-  return std::all_of(segments.begin(), segments.end(), [](const Segment& segment) { return segment.count == 1; });
+  return std::all_of(segments.begin(), segments.end(),
+                     [](const Segment& segment) { return segment.count == 1; });
 }
 
 Batch Batch::whole(const at::Tensor& tokens) {
@@ -25,7 +26,8 @@ Batch Batch::whole(const at::Tensor& tokens) {
   return batch;
 }
 
-Batch Batch::rows(const std::vector<std::vector<int64_t>>& rows, const std::vector<int64_t>& past, at::Device device) {
+Batch Batch::rows(const std::vector<std::vector<int64_t>>& rows, const std::vector<int64_t>& past,
+                  at::Device device) {
   Batch batch;
   std::vector<int64_t> tokens, positions;
   for (size_t row = 0; row < rows.size(); ++row) {

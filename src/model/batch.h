@@ -6,7 +6,8 @@
 
 namespace farskip::model {
 
-/// One sequence's share of a forward pass: `count` new tokens after `past` ones that lie in the KV cache at `slot`.
+/// One sequence's share of a forward pass: `count` new tokens after `past` ones that lie in the KV
+/// cache at `slot`.
 struct Segment {
   int64_t slot = 0;
   int64_t past = 0;
@@ -20,7 +21,8 @@ struct Batch {
   std::vector<Segment> segments;
 
   int64_t size() const { return tokens.numel(); }
-  /// All segments start afresh and have the same length: attention can take them as one dense batch.
+  /// All segments start afresh and have the same length: attention can take them as one dense
+  /// batch.
   bool uniform() const;
   /// Every segment adds one token: a decode step.
   bool single_tokens() const;
@@ -28,7 +30,8 @@ struct Batch {
   /// Rows of whole sequences without a cache: tokens int64 [batch, length].
   static Batch whole(const at::Tensor& tokens);
   /// One segment a row, of its own length, from `past` on. `rows[i]` goes to cache slot i.
-  static Batch rows(const std::vector<std::vector<int64_t>>& rows, const std::vector<int64_t>& past, at::Device device);
+  static Batch rows(const std::vector<std::vector<int64_t>>& rows, const std::vector<int64_t>& past,
+                    at::Device device);
 };
 
 }  // namespace farskip::model

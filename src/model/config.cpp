@@ -15,7 +15,8 @@ const FamilyEntry& find_family(const io::Fields& fields) {
   for (const FamilyEntry& entry : families())
     if (architectures.size() == 1 && architectures.front() == entry.architecture) return entry;
   std::string known;
-  for (const FamilyEntry& entry : families()) known += (known.empty() ? "" : ", ") + std::string(entry.architecture);
+  for (const FamilyEntry& entry : families())
+    known += (known.empty() ? "" : ", ") + std::string(entry.architecture);
   fields.refuse("architectures", "one of " + known);
 }
 
@@ -33,25 +34,34 @@ std::optional<int64_t> token_id(const io::Fields& fields, const char* key, int64
 }
 
 void check_router(const io::Fields& fields, const RouterConfig& router) {
-  const auto refuse = [&](const std::string& what) { throw InputError(fields.label() + ": " + what); };
+  const auto refuse = [&](const std::string& what) {
+    throw InputError(fields.label() + ": " + what);
+  };
   if (router.top_k > router.experts)
-    refuse(util::concat("num_experts_per_tok: found ", router.top_k, ", expected at most the ", router.experts, " experts"));
+    refuse(util::concat("num_experts_per_tok: found ", router.top_k, ", expected at most the ",
+                        router.experts, " experts"));
   if (router.experts % router.groups != 0)
-    refuse(util::concat("n_group: found ", router.groups, ", expected a divisor of the ", router.experts, " experts"));
+    refuse(util::concat("n_group: found ", router.groups, ", expected a divisor of the ",
+                        router.experts, " experts"));
   const int64_t group_size = router.experts / router.groups;
   if (router.groups_kept > router.groups)
-    refuse(util::concat("topk_group: found ", router.groups_kept, ", expected at most n_group = ", router.groups));
+    refuse(util::concat("topk_group: found ", router.groups_kept,
+                        ", expected at most n_group = ", router.groups));
   if (router.groups_kept * group_size < router.top_k)
     refuse(util::concat("topk_group: found ", router.groups_kept, " groups of ", group_size,
-                        " experts, expected at least num_experts_per_tok = ", router.top_k, " experts in them"));
+                        " experts, expected at least num_experts_per_tok = ", router.top_k,
+                        " experts in them"));
   if (router.selection == ExpertSelection::group_top2_biased && group_size < 2)
-    refuse(util::concat("n_group: found ", router.groups, " groups of ", group_size, " expert, expected at least 2 experts a group"));
+    refuse(util::concat("n_group: found ", router.groups, " groups of ", group_size,
+                        " expert, expected at least 2 experts a group"));
 }
 
 }  // namespace
 
 bool ModelConfig::has_shared_experts() const {
-  return std::any_of(layers.begin(), layers.end(), [](const LayerConfig& layer) { return layer.moe && layer.moe->shared_width > 0; });
+  return std::any_of(layers.begin(), layers.end(), [](const LayerConfig& layer) {
+    return layer.moe && layer.moe->shared_width > 0;
+  });
 }
 
 ModelConfig parse_config(const nlohmann::ordered_json& json, const std::string& name) {
@@ -68,7 +78,8 @@ ModelConfig parse_config(const nlohmann::ordered_json& json, const std::string& 
   config.tied_embeddings = fields.optional_boolean("tie_word_embeddings").value_or(false);
   config.initializer_range = fields.optional_number("initializer_range", 0, 100).value_or(0.02);
   config.max_positions = fields.integer("max_position_embeddings", 1, int64_t{1} << 32);
-  config.dtype = fields.optional_string("torch_dtype").value_or(fields.optional_string("dtype").value_or(""));
+  config.dtype =
+      fields.optional_string("torch_dtype").value_or(fields.optional_string("dtype").value_or(""));
   config.eos_tokens = token_ids(fields, "eos_token_id", config.vocabulary);
   config.bos_token = token_id(fields, "bos_token_id", config.vocabulary);
   config.pad_token = token_id(fields, "pad_token_id", config.vocabulary);
@@ -78,8 +89,10 @@ ModelConfig parse_config(const nlohmann::ordered_json& json, const std::string& 
   only(fields, "mlp_bias", false);
   only(fields, "pretraining_tp", 1);
   if (fields.has("quantization_config"))
-    throw InputError(name + ": quantization_config: found a quantised checkpoint, expected float32, bfloat16 or float16 weights "
-                            "(dequantise it first)");
+    throw InputError(name +
+                     ": quantization_config: found a quantised checkpoint, expected float32, "
+                     "bfloat16 or float16 weights "
+                     "(dequantise it first)");
 
   entry.parse(fields, config);
   for (const LayerConfig& layer : config.layers)
@@ -88,19 +101,25 @@ ModelConfig parse_config(const nlohmann::ordered_json& json, const std::string& 
   return config;
 }
 
-ModelConfig read_config(const std::filesystem::path& file) { return parse_config(io::read_json_file(file), file.string()); }
+ModelConfig read_config(const std::filesystem::path& file) {
+  return parse_config(io::read_json_file(file), file.string());
+}
 
-nlohmann::ordered_json config_with_connectivity(const ModelConfig& config, const Connectivity& connectivity) {
+nlohmann::ordered_json config_with_connectivity(const ModelConfig& config,
+                                                const Connectivity& connectivity) {
   nlohmann::ordered_json json = config.source;
   connectivity.to_json(json);
   return json;
 }
 
-double yarn_mscale(double factor, double m) { return factor > 1 ? 0.1 * m * std::log(factor) + 1.0 : 1.0; }
+double yarn_mscale(double factor, double m) {
+  return factor > 1 ? 0.1 * m * std::log(factor) + 1.0 : 1.0;
+}
 
 void only(const io::Fields& fields, const char* key, const io::Json& supported) {
   if (!fields.has(key)) return;
-  if (fields.json()[key] != supported) fields.refuse(key, supported.dump() + " (nothing else is supported)");
+  if (fields.json()[key] != supported)
+    fields.refuse(key, supported.dump() + " (nothing else is supported)");
 }
 
 std::optional<io::Fields> rope_scaling(const io::Fields& fields) {
@@ -108,15 +127,20 @@ std::optional<io::Fields> rope_scaling(const io::Fields& fields) {
   return scaling ? scaling : fields.optional_object("rope_parameters");
 }
 
-RopeConfig parse_rope(const io::Fields& fields, int64_t dim, bool interleaved, int64_t max_positions) {
+RopeConfig parse_rope(const io::Fields& fields, int64_t dim, bool interleaved,
+                      int64_t max_positions) {
   RopeConfig rope;
   rope.dim = dim;
   rope.interleaved = interleaved;
-  if (dim % 2 != 0) throw InputError(util::concat(fields.label(), ": rotary head size: found ", dim, ", expected an even number"));
+  if (dim % 2 != 0)
+    throw InputError(util::concat(fields.label(), ": rotary head size: found ", dim,
+                                  ", expected an even number"));
   only(fields, "partial_rotary_factor", 1.0);
   const auto scaling = rope_scaling(fields);
-  const auto inner_theta = scaling ? scaling->optional_number("rope_theta", 1e-3, 1e15) : std::nullopt;
-  rope.theta = fields.optional_number("rope_theta", 1e-3, 1e15).value_or(inner_theta.value_or(10000.0));
+  const auto inner_theta =
+      scaling ? scaling->optional_number("rope_theta", 1e-3, 1e15) : std::nullopt;
+  rope.theta =
+      fields.optional_number("rope_theta", 1e-3, 1e15).value_or(inner_theta.value_or(10000.0));
   if (!scaling) return rope;
 
   const char* key = scaling->has("rope_type") ? "rope_type" : "type";
@@ -127,12 +151,16 @@ RopeConfig parse_rope(const io::Fields& fields, int64_t dim, bool interleaved, i
   yarn.factor = scaling->number("factor", 1.0, 1e6);
   yarn.beta_fast = scaling->optional_number("beta_fast", 1e-6, 1e6).value_or(32);
   yarn.beta_slow = scaling->optional_number("beta_slow", 1e-6, 1e6).value_or(1);
-  if (yarn.beta_fast < yarn.beta_slow) scaling->refuse("beta_fast", util::concat("at least beta_slow = ", yarn.beta_slow));
-  yarn.original_positions = scaling->optional_integer("original_max_position_embeddings", 1, int64_t{1} << 32).value_or(max_positions);
+  if (yarn.beta_fast < yarn.beta_slow)
+    scaling->refuse("beta_fast", util::concat("at least beta_slow = ", yarn.beta_slow));
+  yarn.original_positions =
+      scaling->optional_integer("original_max_position_embeddings", 1, int64_t{1} << 32)
+          .value_or(max_positions);
   yarn.truncate = scaling->optional_boolean("truncate").value_or(true);
   const double mscale = scaling->optional_number("mscale", 0, 100).value_or(0);
   const double mscale_all = scaling->optional_number("mscale_all_dim", 0, 100).value_or(0);
-  const double derived = mscale != 0 && mscale_all != 0 ? yarn_mscale(yarn.factor, mscale) / yarn_mscale(yarn.factor, mscale_all)
+  const double derived = mscale != 0 && mscale_all != 0 ? yarn_mscale(yarn.factor, mscale) /
+                                                              yarn_mscale(yarn.factor, mscale_all)
                                                         : yarn_mscale(yarn.factor, 1);
   yarn.attention_factor = scaling->optional_number("attention_factor", 0, 1e3).value_or(derived);
   rope.yarn = yarn;

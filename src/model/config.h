@@ -1,4 +1,5 @@
-// What a config.json means, family by family turned into one form: a ModelConfig with one LayerConfig a layer.
+// What a config.json means, family by family turned into one form: a ModelConfig with one
+// LayerConfig a layer.
 #pragma once
 #include <cstdint>
 #include <filesystem>
@@ -13,14 +14,16 @@ namespace farskip::model {
 
 enum class Family { deepseek_v2, deepseek_v3, instella_moe, qwen3_moe };
 
-/// YaRN context extension (Peng et al. 2023), the form that DeepSeek's and transformers' code share.
+/// YaRN context extension (Peng et al. 2023), the form that DeepSeek's and transformers' code
+/// share.
 struct YarnConfig {
   double factor = 1;
   double beta_fast = 32;
   double beta_slow = 1;
   int64_t original_positions = 0;
-  double attention_factor = 1;  ///< multiplies cos and sin; already derived from mscale / mscale_all_dim
-  bool truncate = true;         ///< floor and ceil the ends of the ramp
+  double attention_factor =
+      1;                 ///< multiplies cos and sin; already derived from mscale / mscale_all_dim
+  bool truncate = true;  ///< floor and ceil the ends of the ramp
 };
 
 struct RopeConfig {
@@ -32,7 +35,8 @@ struct RopeConfig {
 
 enum class AttentionKind { mla, gqa };
 
-/// One attention block. For gqa, rope covers the whole head: nope_dim = 0, rope_dim = v_dim = head_dim.
+/// One attention block. For gqa, rope covers the whole head: nope_dim = 0, rope_dim = v_dim =
+/// head_dim.
 struct AttentionConfig {
   AttentionKind kind = AttentionKind::gqa;
   int64_t heads = 0;
@@ -40,9 +44,9 @@ struct AttentionConfig {
   int64_t nope_dim = 0;
   int64_t rope_dim = 0;
   int64_t v_dim = 0;
-  int64_t q_rank = 0;   ///< mla: 0 = a direct q_proj
-  int64_t kv_rank = 0;  ///< mla
-  bool qkv_bias = false;     ///< gqa: on q, k, v; mla: on q_a and kv_a
+  int64_t q_rank = 0;     ///< mla: 0 = a direct q_proj
+  int64_t kv_rank = 0;    ///< mla
+  bool qkv_bias = false;  ///< gqa: on q, k, v; mla: on q_a and kv_a
   bool output_bias = false;
   bool qk_norm = false;  ///< gqa: RMSNorm of every head's q and k before rope
   bool gated = false;    ///< output x sigmoid(gate_proj(normed input)) before o_proj
@@ -52,14 +56,18 @@ struct AttentionConfig {
 
   int64_t qk_dim() const { return nope_dim + rope_dim; }
   /// Numbers that a token leaves in the KV cache of this layer.
-  int64_t cache_width() const { return kind == AttentionKind::mla ? kv_rank + rope_dim : kv_heads * (rope_dim + v_dim); }
+  int64_t cache_width() const {
+    return kind == AttentionKind::mla ? kv_rank + rope_dim : kv_heads * (rope_dim + v_dim);
+  }
 };
 
 enum class RouterScore { softmax, sigmoid };
 enum class ExpertSelection {
-  greedy,         ///< top-k of the scores
-  group_maximum,  ///< of the groups with the best maximum, the others count as score 0 (DeepSeek-V2)
-  group_top2_biased,  ///< of the groups with the best sum of two biased scores, the others are out (DeepSeek-V3)
+  greedy,             ///< top-k of the scores
+  group_maximum,      ///< of the groups with the best maximum, the others count as score 0
+                      ///< (DeepSeek-V2)
+  group_top2_biased,  ///< of the groups with the best sum of two biased scores, the others are out
+                      ///< (DeepSeek-V3)
 };
 
 struct RouterConfig {
@@ -69,9 +77,10 @@ struct RouterConfig {
   ExpertSelection selection = ExpertSelection::greedy;
   int64_t groups = 1;
   int64_t groups_kept = 1;
-  bool normalise = false;         ///< weights of the chosen sum to 1 ...
-  double scale = 1;               ///< ... then times scale
-  bool in_model_dtype = false;    ///< Qwen3: logits in the model's dtype, weights cast back to it, outputs accumulate in it
+  bool normalise = false;       ///< weights of the chosen sum to 1 ...
+  double scale = 1;             ///< ... then times scale
+  bool in_model_dtype = false;  ///< Qwen3: logits in the model's dtype, weights cast back to it,
+                                ///< outputs accumulate in it
 };
 
 struct MoeConfig {
@@ -95,7 +104,8 @@ struct ModelConfig {
   bool tied_embeddings = false;
   double initializer_range = 0.02;
   int64_t max_positions = 0;
-  std::string dtype;  ///< of the checkpoint as config.json says it ("bfloat16"); empty if it does not
+  std::string
+      dtype;  ///< of the checkpoint as config.json says it ("bfloat16"); empty if it does not
   std::vector<int64_t> eos_tokens;
   std::optional<int64_t> bos_token;
   std::optional<int64_t> pad_token;
@@ -109,11 +119,14 @@ struct ModelConfig {
   bool has_shared_experts() const;
 };
 
-/// Reads a config.json. InputError names the first field that is missing, absurd, contradictory or unsupported.
+/// Reads a config.json. InputError names the first field that is missing, absurd, contradictory or
+/// unsupported.
 ModelConfig read_config(const std::filesystem::path& file);
 /// The same from parsed JSON; `name` is what errors call it.
 ModelConfig parse_config(const nlohmann::ordered_json& json, const std::string& name);
-/// The source with the connectivity stamped in (AMD's keys, method.md section 2): what is saved beside the weights.
-nlohmann::ordered_json config_with_connectivity(const ModelConfig& config, const Connectivity& connectivity);
+/// The source with the connectivity stamped in (AMD's keys, method.md section 2): what is saved
+/// beside the weights.
+nlohmann::ordered_json config_with_connectivity(const ModelConfig& config,
+                                                const Connectivity& connectivity);
 
 }  // namespace farskip::model

@@ -21,20 +21,25 @@ std::optional<int64_t> parse_integer(std::string_view text) {
 }
 
 [[noreturn]] void refuse_range(const std::string& text, int64_t depth) {
-  throw InputError(util::concat("--layers: found \"", text, "\", expected A:B, last:N, last:P%, first:N or first:P% within the ",
-                                depth, " layers of the model"));
+  throw InputError(
+      util::concat("--layers: found \"", text,
+                   "\", expected A:B, last:N, last:P%, first:N or first:P% within the ", depth,
+                   " layers of the model"));
 }
 
 bool read_flag(const nlohmann::ordered_json& config, const char* key, const std::string& name) {
   if (!config.contains(key) || config[key].is_null()) return false;
-  util::require(config[key].is_boolean(), util::concat(name, ": ", key), config[key].dump(), "true or false");
+  util::require(config[key].is_boolean(), util::concat(name, ": ", key), config[key].dump(),
+                "true or false");
   return config[key].get<bool>();
 }
 
-int64_t read_index(const nlohmann::ordered_json& config, const char* key, int64_t fallback, int64_t least, const std::string& name) {
+int64_t read_index(const nlohmann::ordered_json& config, const char* key, int64_t fallback,
+                   int64_t least, const std::string& name) {
   if (!config.contains(key) || config[key].is_null()) return fallback;
   const auto& value = config[key];
-  util::require(value.is_number_integer() && value.get<int64_t>() >= least, util::concat(name, ": ", key), value.dump(),
+  util::require(value.is_number_integer() && value.get<int64_t>() >= least,
+                util::concat(name, ": ", key), value.dump(),
                 util::concat("an integer of at least ", least));
   return value.get<int64_t>();
 }
@@ -47,11 +52,13 @@ Connectivity::Connectivity(ConnectivityKind kind, LayerRange range, int64_t dept
   if (kind_ == ConnectivityKind::regular) range_ = {0, 0};
 }
 
-Connectivity Connectivity::from_json(const nlohmann::ordered_json& config, int64_t depth, const std::string& name) {
+Connectivity Connectivity::from_json(const nlohmann::ordered_json& config, int64_t depth,
+                                     const std::string& name) {
   if (!read_flag(config, "farskip", name)) return regular(depth);
   const bool attention_only = read_flag(config, "attn_only_farskip", name);
   const bool mlp_only = read_flag(config, "mlp_only_farskip", name);
-  if (attention_only && mlp_only) return regular(depth);  // so AMD's code reads it: each switches the other part off
+  if (attention_only && mlp_only)
+    return regular(depth);  // so AMD's code reads it: each switches the other part off
   const auto kind = attention_only ? ConnectivityKind::attention_only
                     : mlp_only     ? ConnectivityKind::moe_only
                                    : ConnectivityKind::farskip;
@@ -87,18 +94,23 @@ std::string Connectivity::describe() const {
 }
 
 ConnectivityKind parse_connectivity_kind(const std::string& text) {
-  for (const auto kind : {ConnectivityKind::regular, ConnectivityKind::farskip, ConnectivityKind::attention_only,
-                          ConnectivityKind::moe_only})
+  for (const auto kind : {ConnectivityKind::regular, ConnectivityKind::farskip,
+                          ConnectivityKind::attention_only, ConnectivityKind::moe_only})
     if (to_string(kind) == text) return kind;
-  throw InputError("--connectivity: found \"" + text + "\", expected regular, farskip, attention or moe");
+  throw InputError("--connectivity: found \"" + text +
+                   "\", expected regular, farskip, attention or moe");
 }
 
 std::string to_string(ConnectivityKind kind) {
   switch (kind) {
-    case ConnectivityKind::regular: return "regular";
-    case ConnectivityKind::farskip: return "farskip";
-    case ConnectivityKind::attention_only: return "attention";
-    case ConnectivityKind::moe_only: return "moe";
+    case ConnectivityKind::regular:
+      return "regular";
+    case ConnectivityKind::farskip:
+      return "farskip";
+    case ConnectivityKind::attention_only:
+      return "attention";
+    case ConnectivityKind::moe_only:
+      return "moe";
   }
   throw Error("a connectivity of no known kind");
 }
@@ -110,9 +122,11 @@ LayerRange parse_layer_range(const std::string& text, int64_t depth) {
 
   if (left == "last" || left == "first") {
     const bool percent = right.ends_with('%');
-    const auto number = parse_integer(percent ? std::string_view(right).substr(0, right.size() - 1) : std::string_view(right));
+    const auto number = parse_integer(percent ? std::string_view(right).substr(0, right.size() - 1)
+                                              : std::string_view(right));
     if (!number || *number < 0 || *number > (percent ? 100 : depth)) refuse_range(text, depth);
-    const int64_t count = percent ? std::llround(static_cast<double>(*number) * depth / 100.0) : *number;
+    const int64_t count =
+        percent ? std::llround(static_cast<double>(*number) * depth / 100.0) : *number;
     return left == "last" ? LayerRange{depth - count, depth} : LayerRange{0, count};
   }
 

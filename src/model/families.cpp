@@ -16,10 +16,14 @@ const std::vector<FamilyEntry>& families() {
 
 const char* to_string(Family family) {
   switch (family) {
-    case Family::deepseek_v2: return "DeepSeek-V2";
-    case Family::deepseek_v3: return "DeepSeek-V3";
-    case Family::instella_moe: return "Instella-MoE";
-    case Family::qwen3_moe: return "Qwen3-MoE";
+    case Family::deepseek_v2:
+      return "DeepSeek-V2";
+    case Family::deepseek_v3:
+      return "DeepSeek-V3";
+    case Family::instella_moe:
+      return "Instella-MoE";
+    case Family::qwen3_moe:
+      return "Qwen3-MoE";
   }
   throw Error("a family of no known name");
 }

@@ -13,19 +13,24 @@ void parse_qwen3_moe(const io::Fields& fields, ModelConfig& config) {
   attention.heads = fields.integer("num_attention_heads", 1, 65536);
   attention.kv_heads = fields.integer("num_key_value_heads", 1, 65536);
   if (attention.heads % attention.kv_heads != 0)
-    fields.refuse("num_key_value_heads", util::concat("a divisor of num_attention_heads = ", attention.heads));
-  const int64_t head_dim = fields.optional_integer("head_dim", 2, kMaxWidth).value_or(config.hidden / attention.heads);
+    fields.refuse("num_key_value_heads",
+                  util::concat("a divisor of num_attention_heads = ", attention.heads));
+  const int64_t head_dim =
+      fields.optional_integer("head_dim", 2, kMaxWidth).value_or(config.hidden / attention.heads);
   attention.rope_dim = attention.v_dim = head_dim;
-  attention.qkv_bias = attention.output_bias = fields.optional_boolean("attention_bias").value_or(false);
+  attention.qkv_bias = attention.output_bias =
+      fields.optional_boolean("attention_bias").value_or(false);
   attention.qk_norm = true;
   attention.norm_eps = config.norm_eps;
   attention.softmax_scale = 1.0 / std::sqrt(static_cast<double>(head_dim));
   attention.rope = parse_rope(fields, head_dim, /*interleaved=*/false, config.max_positions);
   if (fields.optional_boolean("use_sliding_window").value_or(false) && fields.has("sliding_window"))
-    fields.refuse("sliding_window", "null, or use_sliding_window false (windows are not supported)");
+    fields.refuse("sliding_window",
+                  "null, or use_sliding_window false (windows are not supported)");
 
   MoeConfig moe;
-  moe.router.experts = fields.integer(fields.has("num_experts") ? "num_experts" : "num_local_experts", 1, 65536);
+  moe.router.experts =
+      fields.integer(fields.has("num_experts") ? "num_experts" : "num_local_experts", 1, 65536);
   moe.router.top_k = fields.integer("num_experts_per_tok", 1, 65536);
   moe.router.normalise = fields.optional_boolean("norm_topk_prob").value_or(false);
   moe.router.in_model_dtype = true;
@@ -33,13 +38,15 @@ void parse_qwen3_moe(const io::Fields& fields, ModelConfig& config) {
   config.aux_loss_coefficient = fields.optional_number("router_aux_loss_coef", 0, 100).value_or(0);
 
   const int64_t step = fields.optional_integer("decoder_sparse_step", 1, 65536).value_or(1);
-  const auto dense = fields.optional_integers("mlp_only_layers", 0, 65536).value_or(std::vector<int64_t>{});
+  const auto dense =
+      fields.optional_integers("mlp_only_layers", 0, 65536).value_or(std::vector<int64_t>{});
   const int64_t dense_width = fields.integer("intermediate_size", 1, 4 * kMaxWidth);
   for (int64_t k = 0; k < config.depth(); ++k) {
     LayerConfig& layer = config.layers[k];
     layer.attention = attention;
     layer.dense_width = dense_width;
-    if (std::find(dense.begin(), dense.end(), k) == dense.end() && (k + 1) % step == 0) layer.moe = moe;
+    if (std::find(dense.begin(), dense.end(), k) == dense.end() && (k + 1) % step == 0)
+      layer.moe = moe;
   }
 }
 

@@ -4,7 +4,9 @@
 
 namespace farskip::model {
 
-KvCache::KvCache(const ModelConfig& config, int64_t slots, int64_t capacity, at::TensorOptions options) : capacity_(capacity) {
+KvCache::KvCache(const ModelConfig& config, int64_t slots, int64_t capacity,
+                 at::TensorOptions options)
+    : capacity_(capacity) {
   for (const LayerConfig& layer : config.layers) {
     const AttentionConfig& attention = layer.attention;
     LayerCache cache;

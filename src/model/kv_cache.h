@@ -8,8 +8,9 @@
 
 namespace farskip::model {
 
-/// One layer's cache. gqa: keys and values [slots, capacity, kv_heads, dim]. mla: keys [slots, capacity, 1, kv_rank + rope_dim], the
-/// normed latent and then the rotated rope key that all heads share; values is a view of the latent part, so nothing is kept twice.
+/// One layer's cache. gqa: keys and values [slots, capacity, kv_heads, dim]. mla: keys [slots,
+/// capacity, 1, kv_rank + rope_dim], the normed latent and then the rotated rope key that all heads
+/// share; values is a view of the latent part, so nothing is kept twice.
 struct LayerCache {
   at::Tensor keys;
   at::Tensor values;

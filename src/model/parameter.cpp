@@ -7,7 +7,8 @@ namespace farskip::model {
 void Parameter::train() {
   value = value.detach().requires_grad_(true);
   const auto dtype = value.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
-  gradient = at::zeros_like(value, value.options().dtype(dtype), at::MemoryFormat::Contiguous).detach();
+  gradient =
+      at::zeros_like(value, value.options().dtype(dtype), at::MemoryFormat::Contiguous).detach();
 }
 
 void Parameter::accumulate(const at::Tensor& contribution) const {

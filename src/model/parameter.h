@@ -6,14 +6,17 @@
 
 namespace farskip::model {
 
-/// `value` is in the model's dtype and, when it is trained, requires a gradient, so that functions of it get autograd nodes.
-/// Its gradient does not travel through autograd's AccumulateGrad: the backward of linear, rms_norm, embedding and experts adds it
-/// to `gradient`, which is float32 for every value below float64 (bfloat16 micro-batches would lose what they add up) and
-/// which is the seam where the weight gradients can be queued as fillers of communication gaps.
+/// `value` is in the model's dtype and, when it is trained, requires a gradient, so that functions
+/// of it get autograd nodes. Its gradient does not travel through autograd's AccumulateGrad: the
+/// backward of linear, rms_norm, embedding and experts adds it to `gradient`, which is float32 for
+/// every value below float64 (bfloat16 micro-batches would lose what they add up) and which is the
+/// seam where the weight gradients can be queued as fillers of communication gaps.
 struct Parameter {
-  std::string name;     ///< Hugging Face tensor name; stacked experts carry "{e}" where the expert's index stands
-  at::Tensor value;     ///< undefined where the model has no such parameter (no bias, for instance)
-  at::Tensor gradient;  ///< same shape as value; undefined when the parameter is frozen or the model only infers
+  std::string name;  ///< Hugging Face tensor name; stacked experts carry "{e}" where the expert's
+                     ///< index stands
+  at::Tensor value;  ///< undefined where the model has no such parameter (no bias, for instance)
+  at::Tensor gradient;  ///< same shape as value; undefined when the parameter is frozen or the
+                        ///< model only infers
 
   bool defined() const { return value.defined(); }
   bool trained() const { return gradient.defined(); }

@@ -27,12 +27,14 @@ void ResidualStream::add(const at::Tensor& output) {
 }
 
 void ResidualStream::add_routed(comm::Pending output) {
-  if (routed_ || shared_.defined()) throw Error("residual stream: a routed output was added before the last one was settled");
+  if (routed_ || shared_.defined())
+    throw Error("residual stream: a routed output was added before the last one was settled");
   routed_.emplace(std::move(output));
 }
 
 void ResidualStream::add_shared(at::Tensor output) {
-  if (shared_.defined() || full_.defined()) throw Error("residual stream: a shared output came after its layer was settled");
+  if (shared_.defined() || full_.defined())
+    throw Error("residual stream: a shared output came after its layer was settled");
   shared_ = std::move(output);
 }
 

@@ -1,5 +1,5 @@
-// The residual stream: a sum some of whose terms may still be on the wire. A layer says which value it reads; only the
-// stream knows about waiting.
+// The residual stream: a sum some of whose terms may still be on the wire. A layer says which value
+// it reads; only the stream knows about waiting.
 #pragma once
 #include <ATen/core/Tensor.h>
 
@@ -9,8 +9,9 @@
 
 namespace farskip::model {
 
-/// Holds x + a, the shared experts' output s and the routed experts' output r apart until they are due, because (method of
-/// arXiv 2511.11505, in the order of sums of AMD's model code, which matters in bfloat16)
+/// Holds x + a, the shared experts' output s and the routed experts' output r apart until they are
+/// due, because (method of arXiv 2511.11505, in the order of sums of AMD's model code, which
+/// matters in bfloat16)
 ///     p' = (x + a) + s,    x' = (x + a) + (r + s).
 /// All tensors are [tokens, hidden].
 class ResidualStream {

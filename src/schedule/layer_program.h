@@ -1,5 +1,5 @@
-// The order in which the parts of a layer run, written once for every player: the one that computes tensors, and those that
-// count, price or trace.
+// The order in which the parts of a layer run, written once for every player: the one that computes
+// tensors, and those that count, price or trace.
 #pragma once
 #include <utility>
 
@@ -7,16 +7,18 @@
 
 namespace farskip::schedule {
 
-/// One layer in the training layout (attention data-parallel, experts behind an all-to-all; with one rank nothing is on the wire).
-/// For farskip this is the schedule of arXiv 2511.11505: the dispatch runs under attention's core, the combine under the shared
-/// experts and the next layer's attention preparation. Regular layers get the overlap that their dependencies allow.
+/// One layer in the training layout (attention data-parallel, experts behind an all-to-all; with
+/// one rank nothing is on the wire). For farskip this is the schedule of arXiv 2511.11505: the
+/// dispatch runs under attention's core, the combine under the shared experts and the next layer's
+/// attention preparation. Regular layers get the overlap that their dependencies allow.
 ///
-/// Layer offers: is_moe(), has_shared(), attention_prepare(x), attend(prepared), dense(x), dispatch(x) -> sent (launched),
-/// experts(sent) -> outputs (waits for the dispatch), combine(sent, outputs) -> pending, shared(sent).
-/// Stream offers what model::ResidualStream does.
+/// Layer offers: is_moe(), has_shared(), attention_prepare(x), attend(prepared), dense(x),
+/// dispatch(x) -> sent (launched), experts(sent) -> outputs (waits for the dispatch), combine(sent,
+/// outputs) -> pending, shared(sent). Stream offers what model::ResidualStream does.
 template <class Layer, class Stream>
 void run_layer(Layer& layer, model::LayerConnectivity reads, Stream& stream) {
-  auto prepared = layer.attention_prepare(reads.attention_partial ? stream.partial() : stream.full());
+  auto prepared =
+      layer.attention_prepare(reads.attention_partial ? stream.partial() : stream.full());
 
   if (!layer.is_moe()) {
     if (reads.mlp_outdated) {

@@ -1,4 +1,5 @@
-// Errors that a user sees, and the one way to word them: the thing, what was found, what was expected.
+// Errors that a user sees, and the one way to word them: the thing, what was found, what was
+// expected.
 #pragma once
 #include <sstream>
 #include <stdexcept>
@@ -6,7 +7,8 @@
 
 namespace farskip {
 
-/// A failure that is nobody's bad input (a full disk, a lost peer): the binary prints it and exits with 1.
+/// A failure that is nobody's bad input (a full disk, a lost peer): the binary prints it and exits
+/// with 1.
 class Error : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;
@@ -30,7 +32,8 @@ std::string concat(const Parts&... parts) {
 
 /// Throws InputError("<what>: found <found>, expected <expected>") unless the condition holds.
 template <class Found, class Expected>
-void require(bool condition, const std::string& what, const Found& found, const Expected& expected) {
+void require(bool condition, const std::string& what, const Found& found,
+             const Expected& expected) {
   if (!condition) throw InputError(concat(what, ": found ", found, ", expected ", expected));
 }
 
