@@ -1,0 +1,131 @@
+"""The demo: what FarSkip does to a model, and what self-distillation gives back, on held-out books.
+
+Trains a small DeepSeek-V2-style model on the books in data/demo, then compares on two held-out books: the original; the same
+weights with FarSkip connectivity, untrained; FarSkip after supervised fine-tuning; FarSkip after FCSD (KL self-distillation)
+for the same number of steps. Only farskip's own verbs do the work. What a finished step made is kept in runs/demo and used
+again, unless the step's command, the program's inputs or an earlier step changed.
+
+    .venv/bin/python scripts/demo.py [--scale 1.0] [--out runs/demo] [--threads N]
+"""
+import argparse
+import gzip
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+DATA = ROOT / "data" / "demo"
+FARSKIP = ROOT / "build" / "farskip"
+PROMPT = "The captain looked at the sea and said"
+SEQUENCE, BATCH_TOKENS = 256, 2048
+PRETRAIN_STEPS, RECOVERY_STEPS = 600, 150
+
+
+class Steps:
+    """Runs each step once: a step's result is kept with a digest of all that went into it."""
+
+    def __init__(self, out):
+        self.out = out
+        out.mkdir(parents=True, exist_ok=True)
+
+    def run(self, title, name, words, after=(), answers=False):
+        """Runs `farskip WORDS` unless that was done before; `after`: names of steps it builds on. Returns the name, or what
+        the program printed if `answers`."""
+        inputs = [str(w) for w in words] + [self.digest(step) for step in after]
+        digest, done = hashlib.sha256("\n".join(inputs).encode()).hexdigest(), self.out / f"{name}.done"
+        if done.exists() and done.read_text().split("\n", 1)[0] == digest:
+            print(f"-- {title}: done before", flush=True)
+            return done.read_text().split("\n", 1)[1] if answers else name
+        print(f"-- {title}\n   farskip {' '.join(shorten(w) for w in words)}", flush=True)
+        if (self.out / name).exists():
+            shutil.rmtree(self.out / name)
+        start = time.monotonic()
+        ended = subprocess.run([FARSKIP, *map(str, words)], stdout=subprocess.PIPE, text=True)
+        if ended.returncode:
+            sys.exit(f"demo: {title} failed: farskip {words[0]} ended with {ended.returncode}")
+        print(f"   {time.monotonic() - start:.0f} s", flush=True)
+        done.write_text(f"{digest}\n{ended.stdout}")
+        return ended.stdout if answers else name
+
+    def digest(self, name):
+        return (self.out / f"{name}.done").read_text().split("\n", 1)[0]
+
+
+def shorten(word):
+    return os.path.relpath(word) if isinstance(word, Path) else f"'{word}'" if " " in str(word) else str(word)
+
+
+def unpack_books(out):
+    train = out / "classics_train.txt"
+    if not train.exists():
+        partial = train.with_suffix(".partial")
+        with gzip.open(DATA / "classics_train.txt.gz", "rb") as packed, open(partial, "wb") as plain:
+            shutil.copyfileobj(packed, plain)
+        partial.rename(train)
+    return train
+
+
+def table(rows):
+    head = ["held-out books", "loss", "perplexity", "KL to original", "top-1 agreement", "router agreement"]
+    cells = [head] + [[name, f"{r['loss']:.3f}", f"{r['perplexity']:.1f}", f"{r['kl']:.3f}", f"{r['top1_agreement']:.1%}",
+                       f"{r['router_agreement']:.1%}"] for name, r in rows]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
+    line = lambda row: "  ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths)))
+    return "\n".join([line(head), "  ".join("-" * w for w in widths), *map(line, cells[1:])])
+
+
+def main():
+    arguments = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    arguments.add_argument("--scale", type=float, default=1.0, help="times the numbers of training steps")
+    arguments.add_argument("--out", type=Path, default=ROOT / "runs" / "demo")
+    arguments.add_argument("--threads", type=int, default=os.cpu_count())
+    given = arguments.parse_args()
+    out, books = given.out.resolve(), DATA / "classics_valid.txt"
+    steps = Steps(out)
+    train = unpack_books(out)
+    pretrain_steps, recovery_steps = (max(1, round(n * given.scale)) for n in (PRETRAIN_STEPS, RECOVERY_STEPS))
+    common = ["--sequence", SEQUENCE, "--threads", given.threads]
+    learning = ["--batch-tokens", BATCH_TOKENS, *common]
+
+    steps.run(f"Training the original: {pretrain_steps} steps, regular connectivity", "original",
+              ["pretrain", "--config", DATA / "config.json", "--tokenizer", DATA / "tokenizer.json", "--data", train,
+               "--out", out / "original", "--steps", pretrain_steps, "--learning-rate", 2e-3, *learning])
+    recovery = ["distill", out / "original", "--data", train, "--connectivity", "farskip", "--steps", recovery_steps,
+                "--learning-rate", 5e-4, *learning]
+    steps.run(f"FarSkip, fine-tuned: {recovery_steps} steps of cross entropy", "sft",
+              recovery + ["--out", out / "sft", "--loss", "sft"], after=["original"])
+    steps.run(f"FarSkip, self-distilled: {recovery_steps} steps of KL to the original", "fcsd",
+              recovery + ["--out", out / "fcsd", "--loss", "kl"], after=["original"])
+
+    variants = [("original", "original", "regular"), ("FarSkip, untrained", "original", "farskip"),
+                ("FarSkip after SFT", "sft", "farskip"), ("FarSkip after FCSD", "fcsd", "farskip")]
+    rows, samples = [], []
+    for title, model, connectivity in variants:
+        slug = f"{model}-{connectivity}"
+        answer = steps.run(f"Reading the held-out books: {title}", f"eval-{slug}",
+                           ["eval", out / model, "--data", books, "--teacher", out / "original", "--teacher-connectivity",
+                            "regular", "--connectivity", connectivity, "--json", *common], after=[model], answers=True)
+        rows.append((title, json.loads(answer)))
+        answer = steps.run(f"A sample: {title}", f"sample-{slug}",
+                           ["generate", out / model, "--prompt", PROMPT, "--max-new-tokens", 60, "--temperature", 0.7,
+                            "--top-p", 0.9, "--seed", 1, "--connectivity", connectivity, "--threads", given.threads,
+                            "--json"], after=[model], answers=True)
+        samples.append((title, json.loads(answer)["text"]))
+
+    print(f"\n{table(rows)}\n")
+    for title, text in samples:
+        print(f"{title}:")
+        print(textwrap.indent(textwrap.fill(f"{PROMPT} [...] {' '.join(text.split())}", 100), "    "))
+    print()
+    for model in ("original", "sft", "fcsd"):
+        print(f"{model:9} checkpoint {shorten(out / model)}, loss curve {shorten(out / model / 'loss.svg')}")
+
+
+if __name__ == "__main__":
+    main()
