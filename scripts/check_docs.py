@@ -1,7 +1,7 @@
-"""Holds the documentation against the tree and the program: every relative link in a *.md file leads somewhere, every
-option in a fenced `farskip VERB` command of README.md or docs/ exists, and docs/cli.md names every option of every verb.
+"""Holds the documentation against the tree and the program: every relative link in a *.md file leads somewhere, every verb
+and option in a `farskip VERB ...` command of a fenced block exists, and the --help texts in docs/cli.md are the program's.
 
-    .venv/bin/python scripts/check_docs.py [--binary build/farskip]
+    .venv/bin/python scripts/check_docs.py [--write] [--binary build/farskip]      (--write: mends docs/cli.md)
 """
 import argparse
 import re
@@ -11,60 +11,80 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+MANUAL = ROOT / "docs" / "cli.md"
+HELP_BLOCK = re.compile(r"(<!-- help: ([a-z ]+) -->\n)```text\n.*?^```\n", re.M | re.S)
+COMMON = "Running the model:"
 
 
 def documents():
-    listed = subprocess.run(["git", "ls-files", "*.md"], cwd=ROOT, capture_output=True, text=True, check=True)
+    listed = subprocess.run(["git", "ls-files", "--cached", "--others", "--exclude-standard", "*.md"], cwd=ROOT,
+                            capture_output=True, text=True, check=True)
     return [ROOT / line for line in listed.stdout.splitlines() if (ROOT / line).exists()]
 
 
 def dead_links(path):
     text = re.sub(r"^```.*?^```", "", path.read_text(), flags=re.M | re.S)
-    targets = re.findall(r"\]\(([^)\s]+)\)", text) + re.findall(r'src="([^"]+)"', text)
-    for target in targets:
+    for target in re.findall(r"\]\(([^)\s]+)\)", text) + re.findall(r'src="([^"]+)"', text):
         file = target.split("#")[0]
         if file and not re.match(r"[a-z]+:", target) and not (path.parent / file).exists():
             yield f"{path.relative_to(ROOT)}: link to {target} leads nowhere"
 
 
-def help_options(binary, verb):
-    """Long options that the verb's --help names; None if there is no such verb."""
-    shown = subprocess.run([binary, verb, "--help"], capture_output=True, text=True)
-    return set(re.findall(r"--[a-z][a-z0-9-]*", shown.stdout)) if shown.returncode == 0 else None
+def help_text(binary, *verb):
+    return subprocess.run([binary, *verb, "--help"], capture_output=True, text=True).stdout
+
+
+def verbs(binary):
+    return re.findall(r"^  ([a-z]+) ", help_text(binary).partition("ubcommands:")[2], flags=re.M)
+
+
+def shown_help(binary, verb):
+    """What docs/cli.md shows of a verb; the options that all verbs share stand there once, as `common`."""
+    parts = re.split(r"\n\s*\n", help_text(binary, *([verb] if verb != "common" else ["logits"])).strip("\n"))
+    kept = [part for part in parts if part.strip().startswith(COMMON) == (verb == "common")]
+    return "\n\n".join(kept)
+
+
+def with_help(binary, text):
+    """docs/cli.md with the program's own help in its marked blocks."""
+    return HELP_BLOCK.sub(lambda m: f"{m[1]}```text\n{shown_help(binary, m[2])}\n```\n", text)
 
 
 def commands(path):
-    """(verb, options) of every `farskip VERB ...` in the fenced blocks of a document, continued lines joined."""
-    for block in re.findall(r"^```(?:sh|bash|console)?\n(.*?)^```", path.read_text(), flags=re.M | re.S):
+    """(verb, options) of every `farskip VERB ...` line in the fenced blocks of a document, continued lines joined."""
+    for block in re.findall(r"^```(?:sh|bash|console|text)?\n(.*?)^```", path.read_text(), flags=re.M | re.S):
         for line in block.replace("\\\n", " ").splitlines():
-            words = shlex.split(line.removeprefix("$ "), comments=True)
-            if words and words[0].split("/")[-1] == "farskip" and len(words) > 1 and not words[1].startswith("-"):
-                yield words[1], [w.split("=")[0] for w in words[2:] if w.startswith("--")]
+            found = re.match(r"\s*(?:\$ )?(?:\./)?(?:build/)?farskip ([a-z]+) (.*)", line)
+            if found:
+                words = shlex.split(found[2], comments=True)
+                yield found[1], [word.split("=")[0] for word in words if word.startswith("--")]
 
 
 def main():
     arguments = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     arguments.add_argument("--binary", default=ROOT / "build" / "farskip")
-    binary = str(arguments.parse_args().binary)
+    arguments.add_argument("--write", action="store_true", help="put the program's --help texts into docs/cli.md")
+    given = arguments.parse_args()
+    binary = str(given.binary)
     found = [line for path in documents() for line in dead_links(path)]
 
-    top = subprocess.run([binary, "--help"], capture_output=True, text=True).stdout
-    verbs = re.findall(r"^  ([a-z]+) ", top, flags=re.M)
-    options = {verb: help_options(binary, verb) for verb in verbs}
+    known = {verb: set(re.findall(r"--[a-z][a-z0-9-]*", help_text(binary, verb))) for verb in verbs(binary)}
+    if MANUAL.exists():
+        text = MANUAL.read_text()
+        if given.write:
+            MANUAL.write_text(with_help(binary, text))
+        elif with_help(binary, text) != text:
+            found.append("docs/cli.md: its --help texts are not the program's; run scripts/check_docs.py --write")
+        shown = {verb for _, verb in HELP_BLOCK.findall(text)}
+        found += [f"docs/cli.md does not show the verb {verb}" for verb in known if verb not in shown]
     for path in documents():
         for verb, used in commands(path):
-            if verb not in options:
+            if verb not in known:
                 found.append(f"{path.relative_to(ROOT)}: farskip has no verb {verb}")
-                continue
-            found += [f"{path.relative_to(ROOT)}: farskip {verb} has no option {o}" for o in used if o not in options[verb]]
-    manual = ROOT / "docs" / "cli.md"
-    if manual.exists():
-        text = manual.read_text()
-        for verb in verbs:
-            found += [f"docs/cli.md does not name {o} of farskip {verb}" for o in sorted(options[verb] or ())
-                      if not re.search(re.escape(o) + r"(?![a-z0-9-])", text)]
+            else:
+                found += [f"{path.relative_to(ROOT)}: farskip {verb} has no option {o}" for o in used if o not in known[verb]]
 
-    print("\n".join(found) or f"{len(documents())} documents and {len(verbs)} verbs agree")
+    print("\n".join(found) or f"{len(documents())} documents and {len(known)} verbs agree")
     sys.exit(bool(found))
 
 
