@@ -50,10 +50,20 @@ void AtomicFile::write(std::string_view bytes) {
   }
 }
 
-void AtomicFile::commit() {
+void AtomicFile::flush() {
+  if (file_.get() < 0) return;
   if (::fsync(file_.get()) != 0) fail("can't be written");
+  file_ = UniqueFd();
+}
+
+void AtomicFile::take_place() {
   if (::rename(partial_.c_str(), target_.c_str()) != 0) fail("can't take its place");
   committed_ = true;
+}
+
+void AtomicFile::commit() {
+  flush();
+  take_place();
   sync_folder(target_.parent_path());
 }
 

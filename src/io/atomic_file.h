@@ -21,7 +21,11 @@ class AtomicFile {
 
   /// Appends. Error (naming the target) when the disk is full or fails.
   void write(std::string_view bytes);
-  /// Flushes to the disk, then takes the target's place.
+  /// Brings everything to the disk and closes.
+  void flush();
+  /// Renames only, for several files at once: flush() before, sync_folder() after.
+  void take_place();
+  /// All three.
   void commit();
 
  private:

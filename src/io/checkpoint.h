@@ -1,0 +1,57 @@
+// Checkpoint directories in Hugging Face layout: config.json beside model.safetensors, or beside
+// shards with model.safetensors.index.json.
+#pragma once
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "io/json_fields.h"
+#include "io/safetensors.h"
+
+namespace farskip::io {
+
+/// The tensors of a checkpoint, by name, mapped from its files. Thread-safe.
+class Checkpoint {
+ public:
+  /// InputError if the directory holds no complete checkpoint: no config.json (which is written
+  /// last), no weights, a shard or a tensor that the index names but that is not there.
+  static Checkpoint open(const std::filesystem::path& directory);
+
+  const std::filesystem::path& directory() const { return directory_; }
+  std::vector<std::string> names() const;  ///< sorted
+  bool contains(const std::string& name) const { return files_.contains(name); }
+  const TensorEntry& entry(const std::string& name) const;
+  /// See SafetensorsFile::tensor.
+  at::Tensor tensor(const std::string& name) const;
+  /// The same, of this shape and a floating type (F64, F32, BF16, F16), else InputError.
+  at::Tensor require(const std::string& name, at::IntArrayRef shape) const;
+
+ private:
+  const SafetensorsFile& file_of(const std::string& name) const;
+
+  std::filesystem::path directory_;
+  std::map<std::string, SafetensorsFile> files_;  ///< by tensor
+};
+
+struct WriteOptions {
+  int64_t max_shard_bytes = 5'000'000'000;  ///< more weights than this are split into shards
+  /// A checkpoint whose tokenizer and generation files are copied as well.
+  std::optional<std::filesystem::path> copy_companions_from = std::nullopt;
+};
+
+/// Writes a checkpoint into `directory`, which is made if need be. Everything is first written
+/// beside under hidden names; then config.json, without which no checkpoint opens, is taken away,
+/// the old weights are removed, the new files take their places, and config.json comes back last.
+/// So whenever this is killed, the directory holds the old checkpoint, the new one, or one that
+/// refuses to open. The tensors may lie on the old files' pages. One writer a directory at a time.
+void write_checkpoint(const std::filesystem::path& directory, const Json& config,
+                      std::span<const TensorSpec> specs, const Producer& produce,
+                      const WriteOptions& options = {});
+
+}  // namespace farskip::io
