@@ -1,0 +1,187 @@
+#include "model/attention.h"
+
+#include <ATen/ATen.h>
+
+#include "kernels/decode_attention.h"
+#include "kernels/small_linear.h"
+#include "model/ops.h"
+
+namespace farskip::model {
+namespace {
+
+/// Keys and values of whole sequences, head by head.
+struct KeysValues {
+  at::Tensor k;  ///< [N, heads or kv_heads, qk_dim]
+  at::Tensor v;  ///< [N, heads or kv_heads, v_dim]
+};
+
+at::Tensor split_heads(const at::Tensor& x, int64_t heads) {
+  return x.view({x.size(0), heads, -1});
+}
+
+/// kv_b [heads, nope + v, kv_rank] of latent attention: rows of the nope keys, then of the values.
+at::Tensor key_part(const at::Tensor& kv_b, const AttentionConfig& c) {
+  return kv_b.view({c.heads, c.nope_dim + c.v_dim, c.kv_rank}).narrow(1, 0, c.nope_dim);
+}
+at::Tensor value_part(const at::Tensor& kv_b, const AttentionConfig& c) {
+  return kv_b.view({c.heads, c.nope_dim + c.v_dim, c.kv_rank}).narrow(1, c.nope_dim, c.v_dim);
+}
+
+/// Full keys and values from latents [N, kv_rank] and rotary keys [N, 1, rope].
+KeysValues expand_latent(const at::Tensor& latent, const at::Tensor& k_rope,
+                         const AttentionWeights& w, const AttentionConfig& c) {
+  const at::Tensor kv = split_heads(linear(latent, w.kv_b, {}), c.heads);
+  return {at::cat({kv.narrow(-1, 0, c.nope_dim), k_rope.expand({-1, c.heads, -1})}, -1),
+          kv.narrow(-1, c.nope_dim, c.v_dim)};
+}
+
+PreparedAttention prepare_latent(const at::Tensor& h, const AttentionWeights& w,
+                                 const AttentionConfig& c, const RopeTable& rope) {
+  at::Tensor q = c.q_rank == 0
+                     ? linear(h, w.q, {})
+                     : linear(rms_norm(linear(h, w.q_a, w.q_a_bias), w.q_a_norm, c.norm_eps), w.q_b, {});
+  q = split_heads(q, c.heads);
+  const at::Tensor q_rope =
+      model::rope(q.narrow(-1, c.nope_dim, c.rope_dim), rope.cos, rope.sin, c.rope.interleaved);
+  const at::Tensor kv = linear(h, w.kv_a, w.kv_a_bias);
+  PreparedAttention prepared;
+  prepared.q = at::cat({q.narrow(-1, 0, c.nope_dim), q_rope}, -1);
+  prepared.latent = rms_norm(kv.narrow(-1, 0, c.kv_rank), w.kv_a_norm, c.norm_eps);
+  prepared.k_rope = model::rope(kv.narrow(-1, c.kv_rank, c.rope_dim).unsqueeze(1), rope.cos,
+                                rope.sin, c.rope.interleaved);
+  return prepared;
+}
+
+PreparedAttention prepare_grouped(const at::Tensor& h, const AttentionWeights& w,
+                                  const AttentionConfig& c, const RopeTable& rope) {
+  at::Tensor q = split_heads(linear(h, w.q, w.q_bias), c.heads);
+  at::Tensor k = split_heads(linear(h, w.k, w.k_bias), c.kv_heads);
+  if (c.qk_norm) {
+    q = rms_norm(q, w.q_norm, c.norm_eps);
+    k = rms_norm(k, w.k_norm, c.norm_eps);
+  }
+  PreparedAttention prepared;
+  prepared.q = model::rope(q, rope.cos, rope.sin, c.rope.interleaved);
+  prepared.k = model::rope(k, rope.cos, rope.sin, c.rope.interleaved);
+  prepared.v = split_heads(linear(h, w.v, w.v_bias), c.kv_heads);
+  return prepared;
+}
+
+/// Rows of a cache tensor [slots, capacity, heads, dim], one a token.
+at::Tensor cache_rows(const at::Tensor& cache) { return cache.flatten(0, 1); }
+
+void keep(const PreparedAttention& p, const AttentionConfig& c, const AttentionContext& context) {
+  if (c.kind == AttentionKind::mla) {
+    const at::Tensor kept = at::cat({p.latent.unsqueeze(1), p.k_rope}, -1);
+    cache_rows(context.cache->keys).index_copy_(0, context.cache_rows, kept);
+  } else {
+    cache_rows(context.cache->keys).index_copy_(0, context.cache_rows, p.k);
+    cache_rows(context.cache->values).index_copy_(0, context.cache_rows, p.v);
+  }
+}
+
+/// softmax(q k^T) v of `rows` sequences of equal length; q, k and v [rows * length, heads, dim].
+/// The queries are the last ones of the keys' positions. -> [rows * q_length, heads * v_dim]
+at::Tensor core(const at::Tensor& q, KeysValues kv, int64_t rows, const AttentionConfig& c) {
+  const auto heads_first = [&](const at::Tensor& x) {
+    return x.view({rows, -1, x.size(1), x.size(2)}).transpose(1, 2);
+  };
+  at::Tensor query = heads_first(q), key = heads_first(kv.k), value = heads_first(kv.v);
+  if (key.size(1) != query.size(1)) {
+    const int64_t group = query.size(1) / key.size(1);
+    key = key.repeat_interleave(group, 1);
+    value = value.repeat_interleave(group, 1);
+  }
+  // The fused kernel wants equal head sizes; zero columns of the values change nothing.
+  const int64_t padding = key.size(-1) - value.size(-1);
+  if (padding > 0) value = at::constant_pad_nd(value, {0, padding});
+  if (padding < 0) {
+    query = at::constant_pad_nd(query, {0, -padding});
+    key = at::constant_pad_nd(key, {0, -padding});
+  }
+  const int64_t past = key.size(2) - query.size(2);
+  std::optional<at::Tensor> mask;
+  if (past > 0)
+    mask = at::ones({query.size(2), key.size(2)}, query.options().dtype(at::kBool)).tril(past);
+  at::Tensor y = at::scaled_dot_product_attention(query, key, value, mask, 0.0, past == 0,
+                                                  c.softmax_scale);
+  if (padding > 0) y = y.narrow(-1, 0, c.v_dim);
+  return y.transpose(1, 2).reshape({-1, c.heads * c.v_dim});
+}
+
+/// Everything that a segment has, from the cache.
+KeysValues from_cache(const Segment& segment, const AttentionWeights& w, const AttentionConfig& c,
+                      const LayerCache& cache) {
+  const int64_t total = segment.past + segment.count;
+  const at::Tensor keys = cache.keys.select(0, segment.slot).narrow(0, 0, total);
+  if (c.kind == AttentionKind::gqa)
+    return {keys, cache.values.select(0, segment.slot).narrow(0, 0, total)};
+  const at::Tensor rows = keys.squeeze(1);
+  return expand_latent(rows.narrow(-1, 0, c.kv_rank).contiguous(),
+                       rows.narrow(-1, c.kv_rank, c.rope_dim).unsqueeze(1), w, c);
+}
+
+/// One new token a sequence. Latent attention stays in the latent space: queries are multiplied
+/// into it and outputs out of it (DeepSeek-V2, section 2.1.2), so that the cache is read as it is.
+at::Tensor decode(const PreparedAttention& p, const AttentionWeights& w, const AttentionConfig& c,
+                  const AttentionContext& context) {
+  std::vector<int64_t> slots, lengths;
+  for (const Segment& segment : context.batch.segments) {
+    slots.push_back(segment.slot);
+    lengths.push_back(segment.past + 1);
+  }
+  const LayerCache& cache = *context.cache;
+  if (c.kind == AttentionKind::gqa)
+    return kernels::decode_attention(p.q, cache.keys, cache.values, slots, lengths, c.softmax_scale)
+        .flatten(1);
+  const at::Tensor q_latent = kernels::small_batched_linear_transposed(
+      p.q.narrow(-1, 0, c.nope_dim), key_part(w.kv_b.value, c));
+  const at::Tensor q = at::cat({q_latent, p.q.narrow(-1, c.nope_dim, c.rope_dim)}, -1);
+  const at::Tensor y = kernels::decode_attention(q, cache.keys, cache.values, slots, lengths,
+                                                 c.softmax_scale);
+  return kernels::small_batched_linear(y, value_part(w.kv_b.value, c)).flatten(1);
+}
+
+at::Tensor by_segment(const PreparedAttention& p, const AttentionWeights& w,
+                      const AttentionConfig& c, const AttentionContext& context) {
+  std::vector<at::Tensor> outputs;
+  int64_t row = 0;
+  for (const Segment& segment : context.batch.segments) {
+    outputs.push_back(core(p.q.narrow(0, row, segment.count),
+                           from_cache(segment, w, c, *context.cache), 1, c));
+    row += segment.count;
+  }
+  return at::cat(outputs);
+}
+
+}  // namespace
+
+PreparedAttention attention_prepare(const at::Tensor& h, const AttentionWeights& weights,
+                                    const AttentionConfig& config,
+                                    const AttentionContext& context) {
+  PreparedAttention prepared = config.kind == AttentionKind::mla
+                                   ? prepare_latent(h, weights, config, context.rope)
+                                   : prepare_grouped(h, weights, config, context.rope);
+  if (config.gated) prepared.gate = linear(h, weights.gate, {}).sigmoid();
+  if (context.cache) keep(prepared, config, context);
+  return prepared;
+}
+
+at::Tensor attend(const PreparedAttention& p, const AttentionWeights& weights,
+                  const AttentionConfig& config, const AttentionContext& context) {
+  at::Tensor y;
+  if (context.batch.uniform()) {
+    const KeysValues kv = config.kind == AttentionKind::mla
+                              ? expand_latent(p.latent, p.k_rope, weights, config)
+                              : KeysValues{p.k, p.v};
+    y = core(p.q, kv, static_cast<int64_t>(context.batch.segments.size()), config);
+  } else if (context.batch.single_tokens()) {
+    y = decode(p, weights, config, context);
+  } else {
+    y = by_segment(p, weights, config, context);
+  }
+  if (config.gated) y = y * p.gate;
+  return linear(y, weights.output, weights.output_bias);
+}
+
+}  // namespace farskip::model

@@ -1,0 +1,39 @@
+// Attention in two parts, as the schedule needs them: the preparation of queries, keys and values,
+// and the core with the output projection.
+#pragma once
+#include <ATen/core/Tensor.h>
+
+#include "model/batch.h"
+#include "model/kv_cache.h"
+#include "model/rope_table.h"
+#include "model/weights.h"
+
+namespace farskip::model {
+
+/// What attention needs to know of the pass beside the layer's own weights.
+struct AttentionContext {
+  const Batch& batch;
+  const RopeTable& rope;
+  LayerCache* cache = nullptr;   ///< null: no cache is read or written
+  at::Tensor cache_rows;         ///< int64 [N]: slot * capacity + position, where tokens are kept
+};
+
+/// Between the two parts.
+struct PreparedAttention {
+  at::Tensor q;  ///< [N, heads, nope + rope]
+  at::Tensor k;  ///< gqa: [N, kv_heads, dim]
+  at::Tensor v;
+  at::Tensor latent;   ///< mla: normed latent [N, kv_rank] ...
+  at::Tensor k_rope;   ///< ... and rotated key of all heads [N, 1, rope]
+  at::Tensor gate;     ///< sigmoid of the output gate [N, heads v]
+};
+
+/// h [N, hidden], the normed input. Writes the new tokens' keys and values to the cache.
+PreparedAttention attention_prepare(const at::Tensor& h, const AttentionWeights& weights,
+                                    const AttentionConfig& config, const AttentionContext& context);
+
+/// Attention over everything the segments have, output projection included. -> [N, hidden]
+at::Tensor attend(const PreparedAttention& prepared, const AttentionWeights& weights,
+                  const AttentionConfig& config, const AttentionContext& context);
+
+}  // namespace farskip::model

@@ -1,0 +1,51 @@
+#include "model/differentiable.h"
+
+#include <torch/csrc/autograd/custom_function.h>
+
+#include "util/error.h"
+
+namespace farskip::model {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+/// What autograd's context can carry: an object behind an IValue.
+struct Carried : torch::CustomClassHolder {
+  explicit Carried(Backward f) : backward(std::move(f)) {}
+  Backward backward;
+};
+
+constexpr const char* kBackward = "backward";
+
+struct Operation : torch::autograd::Function<Operation> {
+  static at::Tensor forward(AutogradContext* context, const std::function<at::Tensor()>& compute,
+                            Backward backward, const at::Tensor& /*a*/, const at::Tensor& /*b*/) {
+    context->saved_data[kBackward] =
+        c10::IValue::make_capsule(c10::make_intrusive<Carried>(std::move(backward)));
+    return compute();
+  }
+
+  static variable_list backward(AutogradContext* context, const variable_list& gradients) {
+    const auto saved = context->saved_data.find(kBackward);
+    if (saved == context->saved_data.end()) throw Error("backward ran twice over the same graph");
+    const auto holder = saved->second.toCapsule();
+    context->saved_data.clear();
+    auto [a, b] = static_cast<Carried&>(*holder).backward(gradients.front());
+    return {at::Tensor(), at::Tensor(), std::move(a), std::move(b)};
+  }
+};
+
+}  // namespace
+
+bool needs_graph(const at::Tensor& a, const at::Tensor& b) {
+  return at::GradMode::is_enabled() &&
+         ((a.defined() && a.requires_grad()) || (b.defined() && b.requires_grad()));
+}
+
+at::Tensor differentiable(const std::function<at::Tensor()>& compute, Backward backward,
+                          const at::Tensor& a, const at::Tensor& b) {
+  return Operation::apply(compute, std::move(backward), a, b);
+}
+
+}  // namespace farskip::model

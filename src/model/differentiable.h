@@ -1,0 +1,23 @@
+// One autograd node from two closures: how a value is computed, and how its gradient goes back.
+#pragma once
+#include <ATen/core/Tensor.h>
+
+#include <functional>
+#include <utility>
+
+namespace farskip::model {
+
+/// Gradients of the two inputs; undefined where there is none.
+using InputGradients = std::pair<at::Tensor, at::Tensor>;
+using Backward = std::function<InputGradients(const at::Tensor& gradient)>;
+
+/// compute() as a function of `a` and `b` (either may be undefined; they decide whether a node is
+/// made). `backward` may capture whatever it needs but the result itself; it is dropped, with its
+/// captures, as soon as it has run, so a graph can be walked once.
+at::Tensor differentiable(const std::function<at::Tensor()>& compute, Backward backward,
+                          const at::Tensor& a, const at::Tensor& b = {});
+
+/// Whether a result computed from these needs a node.
+bool needs_graph(const at::Tensor& a, const at::Tensor& b = {});
+
+}  // namespace farskip::model

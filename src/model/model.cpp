@@ -1,0 +1,147 @@
+#include "model/model.h"
+
+#include <ATen/ATen.h>
+#include <ATen/CPUGeneratorImpl.h>
+
+#include <set>
+
+#include "io/checkpoint.h"
+#include "util/error.h"
+
+namespace farskip::model {
+namespace {
+
+at::ScalarType held_dtype(const Binding& binding, at::ScalarType dtype) {
+  return binding.wide && dtype != at::kDouble ? at::kFloat : dtype;
+}
+
+/// One piece comes as it is, from the mapped file if its dtype is right; several are copied into
+/// the stacked parameter.
+at::Tensor load_parameter(const io::Checkpoint& checkpoint, const Binding& binding,
+                          at::TensorOptions options) {
+  if (binding.pieces.size() == 1)
+    return checkpoint.require(binding.pieces.front().name, binding.shape).to(options);
+  at::Tensor stacked = at::empty(binding.shape, options);
+  for (const Piece& piece : binding.pieces)
+    binding.view(stacked, piece).copy_(checkpoint.require(piece.name, piece.shape));
+  return stacked;
+}
+
+void tie(Model& model) {
+  if (model.config.tied_embeddings) model.weights.head = model.weights.embedding;
+}
+
+/// Where a piece of the saved checkpoint comes from: a parameter, or the model's own directory.
+struct Source {
+  const Binding* binding;
+  const Piece* piece;
+};
+
+}  // namespace
+
+std::vector<Parameter*> Model::parameters() {
+  std::vector<Parameter*> found;
+  for (const Binding& binding : bind(weights, config)) found.push_back(binding.parameter);
+  return found;
+}
+
+std::vector<const Parameter*> Model::parameters() const {
+  const auto found = const_cast<Model*>(this)->parameters();  // bind only fills in what is there
+  return {found.begin(), found.end()};
+}
+
+Model Model::trainable(bool freeze_embeddings) const {
+  Model copy = *this;
+  for (const Binding& binding : bind(copy.weights, config)) {
+    Parameter& parameter = *binding.parameter;
+    const bool embeddings =
+        &parameter == &copy.weights.embedding || &parameter == &copy.weights.head;
+    if (freeze_embeddings && embeddings) continue;
+    parameter.value = parameter.value.detach().clone();
+    if (binding.role != Role::correction) parameter.train();
+  }
+  tie(copy);
+  return copy;
+}
+
+at::ScalarType default_dtype(const ModelConfig& config) {
+  return config.dtype == "bfloat16" ? at::kBFloat16 : at::kFloat;
+}
+
+Model load_model(const std::filesystem::path& directory, std::optional<at::ScalarType> dtype,
+                 at::Device device) {
+  Model model;
+  model.config = read_config(directory / "config.json");
+  model.dtype = dtype.value_or(default_dtype(model.config));
+  model.device = device;
+  model.directory = directory;
+  const auto checkpoint = io::Checkpoint::open(directory);
+
+  std::set<std::string> used;
+  for (const Binding& binding : bind(model.weights, model.config)) {
+    const auto options = at::TensorOptions(held_dtype(binding, model.dtype)).device(device);
+    binding.parameter->value = load_parameter(checkpoint, binding, options);
+    for (const Piece& piece : binding.pieces) used.insert(piece.name);
+  }
+  if (model.config.tied_embeddings) used.insert("lm_head.weight");  // some files store it anyway
+  tie(model);
+  for (const std::string& name : checkpoint.names())
+    if (!used.contains(name)) model.unused.push_back(name);
+  return model;
+}
+
+Model random_model(const ModelConfig& config, at::ScalarType dtype, uint64_t seed) {
+  Model model;
+  model.config = config;
+  model.dtype = dtype;
+  const auto generator = at::detail::createCPUGenerator(seed);
+  for (const Binding& binding : bind(model.weights, config)) {
+    at::Tensor value = at::zeros(binding.shape);
+    if (binding.role == Role::matrix) value.normal_(0, config.initializer_range, generator);
+    if (binding.role == Role::norm) value.fill_(1);
+    binding.parameter->value = value.to(held_dtype(binding, dtype));
+  }
+  tie(model);
+  return model;
+}
+
+void save_model(const Model& model, const Connectivity& connectivity,
+                const std::filesystem::path& directory, const SaveOptions& options) {
+  const at::ScalarType dtype = options.dtype.value_or(model.dtype);
+  Weights weights = model.weights;  // handles only
+  const auto bindings = bind(weights, model.config);
+  std::optional<io::Checkpoint> origin;
+  if (!model.unused.empty()) origin = io::Checkpoint::open(*model.directory);
+
+  std::vector<io::TensorSpec> specs;
+  std::map<std::string, Source> sources;
+  for (const Binding& binding : bindings) {
+    // A correction bias is float32 in the files of its family; other weights take the file's dtype.
+    const auto file_dtype = binding.role == Role::correction ? at::kFloat : dtype;
+    for (const Piece& piece : binding.pieces) {
+      specs.push_back({piece.name, file_dtype, piece.shape});
+      sources[piece.name] = {&binding, &piece};
+    }
+  }
+  for (const std::string& name : model.unused) {
+    const at::Tensor tensor = origin->tensor(name);
+    specs.push_back({name, tensor.scalar_type(), tensor.sizes().vec()});
+  }
+  const auto produce = [&](const io::TensorSpec& spec) {
+    const auto found = sources.find(spec.name);
+    if (found == sources.end()) return origin->tensor(spec.name);
+    const auto& [binding, piece] = found->second;
+    return binding->view(binding->parameter->value.detach(), *piece).to(at::kCPU, spec.dtype);
+  };
+
+  nlohmann::ordered_json config = config_with_connectivity(model.config, connectivity);
+  const std::string name = dtype == at::kBFloat16 ? "bfloat16"
+                           : dtype == at::kDouble ? "float64"
+                                                  : "float32";
+  config[config.contains("dtype") && !config.contains("torch_dtype") ? "dtype" : "torch_dtype"] =
+      name;
+  io::write_checkpoint(directory, config, specs, produce,
+                       {options.max_shard_bytes, model.directory});
+}
+
+}  // namespace farskip::model

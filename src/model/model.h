@@ -1,0 +1,56 @@
+// A model: what its configuration says and the weights it holds. Loading, saving, copying.
+#pragma once
+#include <ATen/core/Tensor.h>
+
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "model/weights.h"
+
+namespace farskip::model {
+
+struct Model {
+  ModelConfig config;
+  Weights weights;
+  at::ScalarType dtype = at::kFloat;
+  at::Device device = at::kCPU;
+  /// Tensors of the checkpoint that the model does not use (multi-token-prediction layers, say).
+  std::vector<std::string> unused;
+  /// The directory it was loaded from; unused tensors and companion files are copied from there.
+  std::optional<std::filesystem::path> directory;
+
+  /// Every parameter once (a tied head is the embedding), in the order of the name table.
+  std::vector<Parameter*> parameters();
+  std::vector<const Parameter*> parameters() const;
+  /// A copy whose parameters are trained, with values of their own, but for the frozen ones, which
+  /// share their tensors with this model. `correction` biases are never trained by gradients but
+  /// are copied, so that a load balancer may change them.
+  Model trainable(bool freeze_embeddings = false) const;
+};
+
+/// The dtype that a checkpoint is run in when nobody asks for another: the one its config names
+/// (float16 is run in float32).
+at::ScalarType default_dtype(const ModelConfig& config);
+
+/// Loads a Hugging Face directory. Tensors that need no conversion stay in the mapped file.
+/// InputError by name for missing or misshapen tensors.
+Model load_model(const std::filesystem::path& directory,
+                 std::optional<at::ScalarType> dtype = std::nullopt, at::Device device = at::kCPU);
+
+/// Random weights as transformers initialises them: matrices normal with initializer_range, norms
+/// one, biases zero. The same for the same seed.
+Model random_model(const ModelConfig& config, at::ScalarType dtype, uint64_t seed);
+
+struct SaveOptions {
+  std::optional<at::ScalarType> dtype;  ///< default: the model's
+  int64_t max_shard_bytes = 5'000'000'000;
+};
+
+/// Writes a Hugging Face directory stamped with the connectivity, unused tensors and tokenizer
+/// files of the model's own directory included.
+void save_model(const Model& model, const Connectivity& connectivity,
+                const std::filesystem::path& directory, const SaveOptions& options = {});
+
+}  // namespace farskip::model

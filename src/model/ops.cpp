@@ -1,0 +1,137 @@
+#include "model/ops.h"
+
+#include <ATen/ATen.h>
+
+#include "kernels/grouped_linear.h"
+#include "kernels/rms_norm.h"
+#include "kernels/rope.h"
+#include "kernels/small_linear.h"
+#include "kernels/swiglu.h"
+#include "model/differentiable.h"
+
+namespace farskip::model {
+namespace {
+
+/// gradient += a^T b; in one product where the dtypes agree.
+void accumulate_product(const Parameter& parameter, const at::Tensor& a, const at::Tensor& b) {
+  if (!parameter.trained()) return;
+  if (a.scalar_type() == parameter.gradient.scalar_type()) {
+    parameter.gradient.detach().addmm_(a.t(), b);
+  } else {
+    parameter.accumulate(at::mm(a.t(), b));
+  }
+}
+
+at::Tensor linear_value(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+  if (kernels::small_linear_supported(x, weight)) {
+    const at::Tensor y = kernels::small_linear(x, weight);
+    return bias.defined() ? y + bias : y;
+  }
+  return at::linear(x, weight, bias.defined() ? std::optional(bias) : std::nullopt);
+}
+
+}  // namespace
+
+at::Tensor linear(const at::Tensor& x, const Parameter& weight, const Parameter& bias) {
+  if (!needs_graph(x, weight.value)) return linear_value(x, weight.value, bias.value);
+  return differentiable(
+      [&] {
+        return at::linear(x, weight.value,
+                          bias.defined() ? std::optional(bias.value) : std::nullopt);
+      },
+      [x, weight, bias](const at::Tensor& dy) -> InputGradients {
+        accumulate_product(weight, dy, x);
+        if (bias.defined()) bias.accumulate(dy.sum(0));
+        return {x.requires_grad() ? at::mm(dy, weight.value) : at::Tensor(), {}};
+      },
+      x, weight.value);
+}
+
+at::Tensor rms_norm(const at::Tensor& x, const Parameter& weight, double eps) {
+  const at::Tensor rows = x.reshape({-1, x.size(-1)});
+  if (!needs_graph(x, weight.value))
+    return kernels::rms_norm(rows, weight.value, eps).y.view(x.sizes());
+  auto rstd = std::make_shared<at::Tensor>();
+  return differentiable(
+             [&] {
+               auto result = kernels::rms_norm(rows, weight.value, eps);
+               *rstd = result.rstd;
+               return result.y;
+             },
+             [rows, weight, rstd](const at::Tensor& dy) -> InputGradients {
+               return {kernels::rms_norm_backward(dy.contiguous(), rows, weight.value, *rstd,
+                                                  weight.gradient, rows.requires_grad()),
+                       {}};
+             },
+             rows, weight.value)
+      .view(x.sizes());
+}
+
+at::Tensor embedding(const at::Tensor& tokens, const Parameter& table) {
+  if (!needs_graph(table.value)) return table.value.index_select(0, tokens);
+  return differentiable([&] { return table.value.index_select(0, tokens); },
+                        [tokens, table](const at::Tensor& dy) -> InputGradients {
+                          if (table.trained())
+                            table.gradient.detach().index_add_(
+                                0, tokens, dy.to(table.gradient.scalar_type()));
+                          return {};
+                        },
+                        table.value);
+}
+
+at::Tensor swiglu(const at::Tensor& gate_up) {
+  if (!needs_graph(gate_up)) return kernels::swiglu(gate_up);
+  return differentiable([&] { return kernels::swiglu(gate_up); },
+                        [gate_up](const at::Tensor& dy) -> InputGradients {
+                          return {kernels::swiglu_backward(dy.contiguous(), gate_up), {}};
+                        },
+                        gate_up);
+}
+
+at::Tensor rope(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin,
+                bool interleaved) {
+  if (!needs_graph(x)) return kernels::rope(x, cos, sin, interleaved);
+  return differentiable([&] { return kernels::rope(x, cos, sin, interleaved); },
+                        [cos, sin, interleaved](const at::Tensor& dy) -> InputGradients {
+                          return {kernels::rope(dy.contiguous(), cos, sin, interleaved, true), {}};
+                        },
+                        x);
+}
+
+at::Tensor gather_rows(const at::Tensor& x, const kernels::Plan& plan) {
+  if (!needs_graph(x)) return kernels::gather_rows(x, plan.tokens);
+  return differentiable([&] { return kernels::gather_rows(x, plan.tokens); },
+                        [plan, tokens = x.size(0)](const at::Tensor& dy) -> InputGradients {
+                          return {kernels::scatter_rows(dy.contiguous(), plan, tokens), {}};
+                        },
+                        x);
+}
+
+at::Tensor grouped_linear(const at::Tensor& x, const kernels::Plan& plan, const Parameter& weight) {
+  if (!needs_graph(x, weight.value)) return kernels::grouped_linear(x, plan.offsets, weight.value);
+  return differentiable(
+      [&] { return kernels::grouped_linear(x, plan.offsets, weight.value); },
+      [x, offsets = plan.offsets, weight](const at::Tensor& gradient) -> InputGradients {
+        const at::Tensor dy = gradient.contiguous();
+        if (weight.trained())
+          kernels::grouped_weight_gradient(dy, x, offsets, weight.gradient.detach());
+        return {x.requires_grad() ? kernels::grouped_linear_transposed(dy, offsets, weight.value)
+                                  : at::Tensor(),
+                {}};
+      },
+      x, weight.value);
+}
+
+at::Tensor combine(const at::Tensor& outputs, const at::Tensor& weights, const kernels::Plan& plan,
+                   kernels::Accumulate accumulate) {
+  if (!needs_graph(outputs, weights)) return kernels::combine(outputs, weights, plan, accumulate);
+  return differentiable([&] { return kernels::combine(outputs, weights, plan, accumulate); },
+                        [outputs, weights, plan](const at::Tensor& dy) -> InputGradients {
+                          auto gradients =
+                              kernels::combine_backward(dy.contiguous(), outputs, weights, plan);
+                          return {gradients.outputs, gradients.weights};
+                        },
+                        outputs, weights);
+}
+
+}  // namespace farskip::model
