@@ -1,0 +1,35 @@
+// Continues prompts token by token with a KV cache.
+#pragma once
+#include <functional>
+#include <vector>
+
+#include "engine/sampler.h"
+#include "schedule/forward.h"
+
+namespace farskip::engine {
+
+struct GenerateOptions {
+  model::Connectivity connectivity;
+  schedule::Execution execution = schedule::Execution::overlapped;
+  SamplingOptions sampling;
+  int64_t max_new_tokens = 128;
+  std::vector<int64_t> stop_tokens;  ///< end-of-sequence ids; a stop token is not part of the result
+};
+
+struct Generated {
+  std::vector<int64_t> tokens;
+  bool stopped = false;  ///< by a stop token or the caller, not by max_new_tokens
+  double ttft_ms = 0;    ///< time to the first token: prefill and its sample
+  double tbt_ms = 0;     ///< mean time between the tokens after it; 0 with fewer than two
+};
+
+/// Called with every new token; false ends that sequence.
+using OnToken = std::function<bool(size_t sequence, int64_t token)>;
+
+/// Prompts of any lengths, decoded together; each sequence draws from a seed of its own (seed +
+/// index). InputError for an empty prompt or tokens outside the vocabulary.
+std::vector<Generated> generate(const model::Model& model,
+                                const std::vector<std::vector<int64_t>>& prompts,
+                                const GenerateOptions& options, const OnToken& on_token = {});
+
+}  // namespace farskip::engine

@@ -1,0 +1,72 @@
+#include "schedule/forward.h"
+
+#include <ATen/ATen.h>
+
+#include "model/residual_stream.h"
+#include "schedule/layer_program.h"
+#include "schedule/tensor_layer.h"
+#include "util/error.h"
+
+namespace farskip::schedule {
+namespace {
+
+void check(const model::Model& model, const model::Batch& batch, const ForwardOptions& options) {
+  if (batch.size() == 0) throw InputError("tokens: found none, expected at least one");
+  const int64_t least = batch.tokens.min().item<int64_t>();
+  const int64_t most = batch.tokens.max().item<int64_t>();
+  util::require(least >= 0 && most < model.config.vocabulary, "tokens",
+                util::concat("id ", least < 0 ? least : most),
+                util::concat("ids from 0 to ", model.config.vocabulary - 1));
+  if (!options.cache) {
+    if (!batch.uniform()) throw Error("a batch of unequal or continued sequences needs a KV cache");
+    return;
+  }
+  for (const model::Segment& segment : batch.segments)
+    util::require(segment.past + segment.count <= options.cache->capacity(), "KV cache",
+                  util::concat("a sequence of ", segment.past + segment.count, " tokens"),
+                  util::concat("at most ", options.cache->capacity()));
+}
+
+/// Where every token is kept: slot * capacity + position.
+at::Tensor cache_rows(const model::Batch& batch, int64_t capacity) {
+  std::vector<int64_t> rows;
+  rows.reserve(batch.size());
+  for (const model::Segment& segment : batch.segments)
+    for (int64_t i = 0; i < segment.count; ++i)
+      rows.push_back(segment.slot * capacity + segment.past + i);
+  return at::tensor(rows, at::kLong).to(batch.tokens.device());
+}
+
+}  // namespace
+
+at::Tensor forward(const model::Model& model, const model::Batch& batch,
+                   const ForwardOptions& options) {
+  check(model, batch, options);
+  const model::ModelConfig& config = model.config;
+  const at::AutoGradMode grad_mode(at::GradMode::is_enabled() && !options.cache);
+  at::Tensor rows;
+  if (options.cache) rows = cache_rows(batch, options.cache->capacity());
+  // The layers of all families so far share one kind of rotary positions.
+  const model::RopeTable rope =
+      model::rope_table(config.layers.front().attention.rope, batch.positions, model.dtype);
+
+  model::ResidualStream stream(model::embedding(batch.tokens, model.weights.embedding));
+  const auto observe = [&](int64_t k) {
+    if (options.on_residual) options.on_residual(k, stream.full());
+  };
+  for (int64_t k = 0; k < config.depth(); ++k) {
+    observe(k);
+    const model::AttentionContext attention{
+        batch, rope, options.cache ? &options.cache->layer(k) : nullptr, rows};
+    TensorLayer layer(k, config, model.weights.layers[k], attention, options);
+    run_layer(layer, options.connectivity.layer(k), stream);
+  }
+  observe(config.depth());
+  return model::rms_norm(stream.full(), model.weights.final_norm, config.norm_eps);
+}
+
+at::Tensor logits(const model::Model& model, const at::Tensor& hidden) {
+  return model::linear(hidden, model.weights.head, {});
+}
+
+}  // namespace farskip::schedule

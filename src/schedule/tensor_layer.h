@@ -1,0 +1,64 @@
+// The player of the layer program that computes: every part of one layer on tensors, on one rank.
+#pragma once
+#include "comm/pending.h"
+#include "model/attention.h"
+#include "model/moe.h"
+#include "model/ops.h"
+#include "schedule/forward.h"
+
+namespace farskip::schedule {
+
+class TensorLayer {
+ public:
+  TensorLayer(int64_t index, const model::ModelConfig& model, const model::LayerWeights& weights,
+              const model::AttentionContext& attention, const ForwardOptions& options)
+      : index_(index),
+        norm_eps_(model.norm_eps),
+        config_(model.layers[index]),
+        weights_(weights),
+        attention_(attention),
+        options_(options) {}
+
+  bool is_moe() const { return config_.moe.has_value(); }
+  bool has_shared() const { return config_.moe->shared_width > 0; }
+
+  model::PreparedAttention attention_prepare(const at::Tensor& x) {
+    return model::attention_prepare(model::rms_norm(x, weights_.attention_norm, norm_eps_),
+                                    weights_.attention, config_.attention, attention_);
+  }
+  at::Tensor attend(const model::PreparedAttention& prepared) {
+    return model::attend(prepared, weights_.attention, config_.attention, attention_);
+  }
+  at::Tensor dense(const at::Tensor& x) { return model::mlp(mlp_norm(x), weights_.dense); }
+
+  model::Dispatched dispatch(const at::Tensor& x) {
+    auto sent = model::dispatch(mlp_norm(x), weights_.moe, *config_.moe);
+    if (options_.on_routing) options_.on_routing(index_, sent.routes);
+    return sent;
+  }
+  at::Tensor experts(const model::Dispatched& sent) {
+    return model::experts(sent, weights_.moe, *config_.moe);
+  }
+  comm::Pending combine(const model::Dispatched& sent, const at::Tensor& outputs) {
+    comm::Pending pending(model::combine(sent, outputs, *config_.moe));
+    return options_.execution == Execution::blocking ? comm::Pending(pending.wait())
+                                                     : std::move(pending);
+  }
+  at::Tensor shared(const model::Dispatched& sent) {
+    return model::mlp(sent.h, weights_.moe.shared);
+  }
+
+ private:
+  at::Tensor mlp_norm(const at::Tensor& x) {
+    return model::rms_norm(x, weights_.mlp_norm, norm_eps_);
+  }
+
+  int64_t index_;
+  double norm_eps_;
+  const model::LayerConfig& config_;
+  const model::LayerWeights& weights_;
+  const model::AttentionContext& attention_;
+  const ForwardOptions& options_;
+};
+
+}  // namespace farskip::schedule
