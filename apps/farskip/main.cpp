@@ -1,4 +1,47 @@
-#include <cstdio>
-int main() {
-  std::puts("farskip");
+// farskip VERB [MODEL] [options]: the table of verbs, and what errors become.
+#include <c10/util/Exception.h>
+
+#include <iostream>
+
+#include "util/error.h"
+#include "verbs.h"
+
+namespace {
+
+using namespace farskip;
+
+constexpr void (*kVerbs[])(CLI::App&) = {app::add_inspect, app::add_logits, app::add_generate};
+
+int fail(int code, std::string message) {
+  while (!message.empty() && message.back() == '\n') message.pop_back();
+  std::cerr << "farskip: error: " << message << "\n";
+  return code;
+}
+
+/// The first line: LibTorch's messages go on with a stack.
+std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app("Mixture-of-Experts models whose communication runs under compute (FarSkip).",
+               "farskip");
+  app.set_version_flag("--version", "farskip 0.1.0");
+  app.require_subcommand(1);
+  app.get_formatter()->column_width(38);
+  for (const auto add : kVerbs) add(app);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::Success& help) {
+    return app.exit(help);
+  } catch (const CLI::ParseError& error) {
+    return fail(2, first_line(error.what()) + " (see --help)");
+  } catch (const InputError& error) {
+    return fail(2, error.what());
+  } catch (const c10::Error& error) {
+    return fail(1, first_line(error.what_without_backtrace()));
+  } catch (const std::exception& error) {
+    return fail(1, first_line(error.what()));
+  }
+  return 0;
 }

@@ -42,7 +42,7 @@ at::Tensor experts(const Dispatched& sent, const MoeWeights& weights, const MoeC
 
 at::Tensor combine(const Dispatched& sent, const at::Tensor& outputs, const MoeConfig& config) {
   if (!sent.plan) return outputs;
-  return combine(outputs, sent.routes.weights, *sent.plan, accumulation(config));
+  return model::combine(outputs, sent.routes.weights, *sent.plan, accumulation(config));
 }
 
 }  // namespace farskip::model

@@ -1,0 +1,138 @@
+#include "options.h"
+
+#include <ATen/Context.h>
+#include <ATen/Parallel.h>
+
+#include <iostream>
+
+#include "io/safetensors.h"
+#include "util/error.h"
+
+namespace farskip::app {
+
+model::Connectivity RunOptions::resolve(const model::ModelConfig& config) const {
+  const int64_t depth = config.depth();
+  if (connectivity.empty() && layers.empty()) return config.connectivity;
+  const auto kind = connectivity.empty() ? config.connectivity.kind()
+                                         : model::parse_connectivity_kind(connectivity);
+  if (kind == model::ConnectivityKind::regular) {
+    if (!layers.empty())
+      throw InputError("--layers: found \"" + layers +
+                       "\" with a regular connectivity, expected --connectivity farskip, attention "
+                       "or moe with it");
+    return model::Connectivity::regular(depth);
+  }
+  const auto range =
+      layers.empty() ? model::LayerRange{0, depth} : model::parse_layer_range(layers, depth);
+  return {kind, range, depth};
+}
+
+std::optional<at::ScalarType> RunOptions::scalar_type() const {
+  if (dtype.empty()) return std::nullopt;
+  return dtype == "bfloat16" ? at::kBFloat16 : at::kFloat;
+}
+
+at::Device RunOptions::torch_device() const {
+  if (device == "cpu") return at::kCPU;
+  if (!at::globalContext().hasCUDA())
+    throw InputError("--device: found \"cuda\", expected cpu (this LibTorch sees no CUDA device)");
+  return at::Device(at::kCUDA, 0);
+}
+
+schedule::Execution RunOptions::schedule_execution() const {
+  return execution == "blocking" ? schedule::Execution::blocking
+                                 : schedule::Execution::overlapped;
+}
+
+void RunOptions::apply() const {
+  const auto one = [](const char* name, int64_t value) {
+    util::require(value == 1, name, value, "1 (this version runs on one rank)");
+  };
+  one("--ep", ep);
+  one("--tp", tp);
+  one("--dp", dp);
+  if (!transport.empty())
+    std::cerr << "farskip: warning: --transport has no effect on one rank\n";
+  torch_device();
+  if (threads > 0) at::set_num_threads(threads);
+}
+
+void add_model(CLI::App& verb, std::string& model) {
+  verb.add_option("MODEL", model, "Directory in Hugging Face layout")->required();
+}
+
+void add_run_options(CLI::App& verb, RunOptions& options) {
+  const auto group = "Running the model";
+  verb.add_option("--connectivity", options.connectivity,
+                  "Which activations the layers read (default: what config.json says)")
+      ->check(CLI::IsMember({"regular", "farskip", "attention", "moe"}))
+      ->group(group);
+  verb.add_option("--layers", options.layers,
+                  "The layers it holds for: A:B (half-open, as in Python), last:N, last:P%, first:N "
+                  "or first:P% (default: all)")
+      ->group(group);
+  verb.add_option("--dtype", options.dtype,
+                  "Weights and activations (default: the checkpoint's; float16 runs as float32)")
+      ->check(CLI::IsMember({"float32", "bfloat16"}))
+      ->group(group);
+  verb.add_option("--device", options.device, "cpu or cuda")
+      ->check(CLI::IsMember({"cpu", "cuda"}))
+      ->capture_default_str()
+      ->group(group);
+  verb.add_option("--threads", options.threads, "Threads of this rank (default: one a core)")
+      ->check(CLI::Range(1, 1024))
+      ->group(group);
+  verb.add_option("--execution", options.execution,
+                  "Wait for messages at the first read or at once; the results are the same bits")
+      ->check(CLI::IsMember({"overlapped", "blocking"}))
+      ->capture_default_str()
+      ->group(group);
+  verb.add_option("--ep", options.ep, "Ranks that share the experts")
+      ->check(CLI::PositiveNumber)
+      ->group(group);
+  verb.add_option("--tp", options.tp, "Ranks that share attention")
+      ->check(CLI::PositiveNumber)
+      ->group(group);
+  verb.add_option("--dp", options.dp, "Ranks with data of their own")
+      ->check(CLI::PositiveNumber)
+      ->group(group);
+  verb.add_option("--transport", options.transport, "How tokens reach their experts")
+      ->check(CLI::IsMember({"all-to-all", "all-gather", "all-reduce"}))
+      ->group(group);
+}
+
+void add_seed(CLI::App& verb, uint64_t& seed) {
+  verb.add_option("--seed", seed, "Of everything random")->capture_default_str();
+}
+
+void add_json(CLI::App& verb, bool& json) {
+  verb.add_flag("--json", json, "One JSON object on stdout");
+}
+
+model::Model load(const std::string& directory, const RunOptions& options) {
+  model::Model model =
+      model::load_model(directory, options.scalar_type(), options.torch_device());
+  if (!model.unused.empty())
+    std::cerr << "farskip: note: " << model.unused.size()
+              << " tensors of the checkpoint are not part of the model (first: "
+              << model.unused.front() << "; `farskip inspect` lists them)\n";
+  return model;
+}
+
+at::Tensor read_tokens(const std::string& file) {
+  const auto tensors = io::read_safetensors(file);
+  const auto found = tensors.find("tokens");
+  if (found == tensors.end()) throw InputError(file + ": found no tensor \"tokens\", expected int64 [batch, length]");
+  const at::Tensor& tokens = found->second;
+  util::require(tokens.scalar_type() == at::kLong && tokens.dim() == 2 && tokens.numel() > 0, file + ": tokens",
+                util::concat(tokens.scalar_type(), " ", tokens.sizes()), "int64 [batch, length]");
+  return tokens;
+}
+
+void examples(CLI::App& verb, const std::vector<std::string>& lines) {
+  std::string text = "Examples:";
+  for (const std::string& line : lines) text += "\n  " + line;
+  verb.footer(text);
+}
+
+}  // namespace farskip::app

@@ -1,0 +1,42 @@
+// Options that mean the same in every verb.
+#pragma once
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "model/model.h"
+#include "schedule/forward.h"
+
+namespace farskip::app {
+
+/// How a model is run. Fields hold what the command line says; the functions turn it into values.
+struct RunOptions {
+  std::string connectivity, layers, dtype, device = "cpu", execution = "overlapped", transport;
+  int threads = 0;
+  int64_t ep = 1, tp = 1, dp = 1;
+
+  /// What the options ask for, else what the model's config.json says.
+  model::Connectivity resolve(const model::ModelConfig& config) const;
+  std::optional<at::ScalarType> scalar_type() const;
+  at::Device torch_device() const;
+  schedule::Execution schedule_execution() const;
+  /// Sets the number of threads, refuses ranks that this version cannot run.
+  void apply() const;
+};
+
+void add_model(CLI::App& verb, std::string& model);
+void add_run_options(CLI::App& verb, RunOptions& options);
+void add_seed(CLI::App& verb, uint64_t& seed);
+void add_json(CLI::App& verb, bool& json);
+
+/// Loads the model and says on stderr what was found besides.
+model::Model load(const std::string& directory, const RunOptions& options);
+
+/// `tokens`, int64 [batch, length], of a safetensors file.
+at::Tensor read_tokens(const std::string& file);
+
+/// The text after --help's options: examples, one a line.
+void examples(CLI::App& verb, const std::vector<std::string>& lines);
+
+}  // namespace farskip::app

@@ -1,0 +1,11 @@
+// The verbs: each adds its sub-command, whose callback does the work.
+#pragma once
+#include <CLI/CLI.hpp>
+
+namespace farskip::app {
+
+void add_inspect(CLI::App& app);
+void add_logits(CLI::App& app);
+void add_generate(CLI::App& app);
+
+}  // namespace farskip::app
