@@ -19,7 +19,9 @@ int fail(int code, std::string message) {
 }
 
 /// The first line: LibTorch's messages go on with a stack.
-std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
+std::string first_line(const std::string& text) {
+  return text.substr(0, text.find('\n'));
+}
 
 }  // namespace
 

@@ -40,8 +40,7 @@ at::Device RunOptions::torch_device() const {
 }
 
 schedule::Execution RunOptions::schedule_execution() const {
-  return execution == "blocking" ? schedule::Execution::blocking
-                                 : schedule::Execution::overlapped;
+  return execution == "blocking" ? schedule::Execution::blocking : schedule::Execution::overlapped;
 }
 
 void RunOptions::apply() const {
@@ -51,8 +50,7 @@ void RunOptions::apply() const {
   one("--ep", ep);
   one("--tp", tp);
   one("--dp", dp);
-  if (!transport.empty())
-    std::cerr << "farskip: warning: --transport has no effect on one rank\n";
+  if (!transport.empty()) std::cerr << "farskip: warning: --transport has no effect on one rank\n";
   torch_device();
   if (threads > 0) at::set_num_threads(threads);
 }
@@ -67,9 +65,10 @@ void add_run_options(CLI::App& verb, RunOptions& options) {
                   "Which activations the layers read (default: what config.json says)")
       ->check(CLI::IsMember({"regular", "farskip", "attention", "moe"}))
       ->group(group);
-  verb.add_option("--layers", options.layers,
-                  "The layers it holds for: A:B (half-open, as in Python), last:N, last:P%, first:N "
-                  "or first:P% (default: all)")
+  verb.add_option(
+          "--layers", options.layers,
+          "The layers it holds for: A:B (half-open, as in Python), last:N, last:P%, first:N "
+          "or first:P% (default: all)")
       ->group(group);
   verb.add_option("--dtype", options.dtype,
                   "Weights and activations (default: the checkpoint's; float16 runs as float32)")
@@ -110,8 +109,7 @@ void add_json(CLI::App& verb, bool& json) {
 }
 
 model::Model load(const std::string& directory, const RunOptions& options) {
-  model::Model model =
-      model::load_model(directory, options.scalar_type(), options.torch_device());
+  model::Model model = model::load_model(directory, options.scalar_type(), options.torch_device());
   if (!model.unused.empty())
     std::cerr << "farskip: note: " << model.unused.size()
               << " tensors of the checkpoint are not part of the model (first: "
@@ -122,10 +120,12 @@ model::Model load(const std::string& directory, const RunOptions& options) {
 at::Tensor read_tokens(const std::string& file) {
   const auto tensors = io::read_safetensors(file);
   const auto found = tensors.find("tokens");
-  if (found == tensors.end()) throw InputError(file + ": found no tensor \"tokens\", expected int64 [batch, length]");
+  if (found == tensors.end())
+    throw InputError(file + ": found no tensor \"tokens\", expected int64 [batch, length]");
   const at::Tensor& tokens = found->second;
-  util::require(tokens.scalar_type() == at::kLong && tokens.dim() == 2 && tokens.numel() > 0, file + ": tokens",
-                util::concat(tokens.scalar_type(), " ", tokens.sizes()), "int64 [batch, length]");
+  util::require(tokens.scalar_type() == at::kLong && tokens.dim() == 2 && tokens.numel() > 0,
+                file + ": tokens", util::concat(tokens.scalar_type(), " ", tokens.sizes()),
+                "int64 [batch, length]");
   return tokens;
 }
 

@@ -107,7 +107,8 @@ void run(Options& options) {
     throw InputError("--prompt: found " + std::string(options.prompt.empty() ? "neither" : "both") +
                      " it and --prompt-tokens, expected exactly one");
   for (const std::string& stop : options.stops)
-    if (stop.empty()) throw InputError("--stop: found an empty text, expected at least one character");
+    if (stop.empty())
+      throw InputError("--stop: found an empty text, expected at least one character");
   check(options.generate.sampling);
   const model::Model model = load(options.model, options.run);
   const bool has_tokenizer =
@@ -123,17 +124,15 @@ void run(Options& options) {
   options.generate.stop_tokens = model.config.eos_tokens;
   Output output(tokenizer ? &*tokenizer : nullptr, options.stops, !options.json);
   const auto generated =
-      engine::generate(model, {prompt}, options.generate,
-                       [&](size_t, int64_t token) { return output.push(token); })
-          .front();
+      engine::generate(model, {prompt}, options.generate, [&](size_t, int64_t token) {
+        return output.push(token);
+      }).front();
   output.finish();
   if (!options.json) return;
-  io::Json json = {{"tokens", generated.tokens},
-                   {"text", output.text()},
-                   {"prompt_tokens", prompt.size()},
-                   {"finish_reason", generated.stopped ? "stop" : "length"},
-                   {"ttft_ms", generated.ttft_ms},
-                   {"tbt_ms", generated.tbt_ms}};
+  io::Json json = {
+      {"tokens", generated.tokens},     {"text", output.text()},
+      {"prompt_tokens", prompt.size()}, {"finish_reason", generated.stopped ? "stop" : "length"},
+      {"ttft_ms", generated.ttft_ms},   {"tbt_ms", generated.tbt_ms}};
   std::cout << json.dump() << "\n";
 }
 

@@ -28,8 +28,8 @@ void run(const Options& options) {
   const auto keep = [&](const std::string& name, const at::Tensor& x) {
     results.emplace_back(name, x.view({rows, length, -1}).to(at::kCPU, at::kFloat));
   };
-  schedule::ForwardOptions forward{options.run.resolve(model.config),
-                                   options.run.schedule_execution(), nullptr, {}, {}};
+  schedule::ForwardOptions forward{
+      options.run.resolve(model.config), options.run.schedule_execution(), nullptr, {}, {}};
   if (options.hidden_states)
     forward.on_residual = [&](int64_t k, const at::Tensor& x) {
       keep(util::concat("residual.", k), x);
@@ -44,7 +44,8 @@ void add_logits(CLI::App& app) {
   CLI::App& verb = *app.add_subcommand("logits", "Logits (and residuals) of a batch of tokens");
   const auto options = std::make_shared<Options>();
   add_model(verb, options->model);
-  verb.add_option("--tokens", options->tokens, "Safetensors file with `tokens`, int64 [batch, length]")
+  verb.add_option("--tokens", options->tokens,
+                  "Safetensors file with `tokens`, int64 [batch, length]")
       ->required();
   verb.add_option("--out", options->out,
                   "Safetensors file to write: `logits`, float32 [batch, length, vocabulary]")

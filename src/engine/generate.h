@@ -13,7 +13,8 @@ struct GenerateOptions {
   schedule::Execution execution = schedule::Execution::overlapped;
   SamplingOptions sampling;
   int64_t max_new_tokens = 128;
-  std::vector<int64_t> stop_tokens;  ///< end-of-sequence ids; a stop token is not part of the result
+  std::vector<int64_t>
+      stop_tokens;  ///< end-of-sequence ids; a stop token is not part of the result
 };
 
 struct Generated {

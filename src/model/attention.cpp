@@ -37,9 +37,10 @@ KeysValues expand_latent(const at::Tensor& latent, const at::Tensor& k_rope,
 
 PreparedAttention prepare_latent(const at::Tensor& h, const AttentionWeights& w,
                                  const AttentionConfig& c, const RopeTable& rope) {
-  at::Tensor q = c.q_rank == 0
-                     ? linear(h, w.q, {})
-                     : linear(rms_norm(linear(h, w.q_a, w.q_a_bias), w.q_a_norm, c.norm_eps), w.q_b, {});
+  at::Tensor q =
+      c.q_rank == 0
+          ? linear(h, w.q, {})
+          : linear(rms_norm(linear(h, w.q_a, w.q_a_bias), w.q_a_norm, c.norm_eps), w.q_b, {});
   q = split_heads(q, c.heads);
   const at::Tensor q_rope =
       model::rope(q.narrow(-1, c.nope_dim, c.rope_dim), rope.cos, rope.sin, c.rope.interleaved);
@@ -68,7 +69,9 @@ PreparedAttention prepare_grouped(const at::Tensor& h, const AttentionWeights& w
 }
 
 /// Rows of a cache tensor [slots, capacity, heads, dim], one a token.
-at::Tensor cache_rows(const at::Tensor& cache) { return cache.flatten(0, 1); }
+at::Tensor cache_rows(const at::Tensor& cache) {
+  return cache.flatten(0, 1);
+}
 
 void keep(const PreparedAttention& p, const AttentionConfig& c, const AttentionContext& context) {
   if (c.kind == AttentionKind::mla) {
@@ -103,8 +106,8 @@ at::Tensor core(const at::Tensor& q, KeysValues kv, int64_t rows, const Attentio
   std::optional<at::Tensor> mask;
   if (past > 0)
     mask = at::ones({query.size(2), key.size(2)}, query.options().dtype(at::kBool)).tril(past);
-  at::Tensor y = at::scaled_dot_product_attention(query, key, value, mask, 0.0, past == 0,
-                                                  c.softmax_scale);
+  at::Tensor y =
+      at::scaled_dot_product_attention(query, key, value, mask, 0.0, past == 0, c.softmax_scale);
   if (padding > 0) y = y.narrow(-1, 0, c.v_dim);
   return y.transpose(1, 2).reshape({-1, c.heads * c.v_dim});
 }
@@ -137,8 +140,8 @@ at::Tensor decode(const PreparedAttention& p, const AttentionWeights& w, const A
   const at::Tensor q_latent = kernels::small_batched_linear_transposed(
       p.q.narrow(-1, 0, c.nope_dim), key_part(w.kv_b.value, c));
   const at::Tensor q = at::cat({q_latent, p.q.narrow(-1, c.nope_dim, c.rope_dim)}, -1);
-  const at::Tensor y = kernels::decode_attention(q, cache.keys, cache.values, slots, lengths,
-                                                 c.softmax_scale);
+  const at::Tensor y =
+      kernels::decode_attention(q, cache.keys, cache.values, slots, lengths, c.softmax_scale);
   return kernels::small_batched_linear(y, value_part(w.kv_b.value, c)).flatten(1);
 }
 
@@ -147,8 +150,8 @@ at::Tensor by_segment(const PreparedAttention& p, const AttentionWeights& w,
   std::vector<at::Tensor> outputs;
   int64_t row = 0;
   for (const Segment& segment : context.batch.segments) {
-    outputs.push_back(core(p.q.narrow(0, row, segment.count),
-                           from_cache(segment, w, c, *context.cache), 1, c));
+    outputs.push_back(
+        core(p.q.narrow(0, row, segment.count), from_cache(segment, w, c, *context.cache), 1, c));
     row += segment.count;
   }
   return at::cat(outputs);

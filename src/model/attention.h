@@ -14,8 +14,8 @@ namespace farskip::model {
 struct AttentionContext {
   const Batch& batch;
   const RopeTable& rope;
-  LayerCache* cache = nullptr;   ///< null: no cache is read or written
-  at::Tensor cache_rows;         ///< int64 [N]: slot * capacity + position, where tokens are kept
+  LayerCache* cache = nullptr;  ///< null: no cache is read or written
+  at::Tensor cache_rows;        ///< int64 [N]: slot * capacity + position, where tokens are kept
 };
 
 /// Between the two parts.
@@ -23,9 +23,9 @@ struct PreparedAttention {
   at::Tensor q;  ///< [N, heads, nope + rope]
   at::Tensor k;  ///< gqa: [N, kv_heads, dim]
   at::Tensor v;
-  at::Tensor latent;   ///< mla: normed latent [N, kv_rank] ...
-  at::Tensor k_rope;   ///< ... and rotated key of all heads [N, 1, rope]
-  at::Tensor gate;     ///< sigmoid of the output gate [N, heads v]
+  at::Tensor latent;  ///< mla: normed latent [N, kv_rank] ...
+  at::Tensor k_rope;  ///< ... and rotated key of all heads [N, 1, rope]
+  at::Tensor gate;    ///< sigmoid of the output gate [N, heads v]
 };
 
 /// h [N, hidden], the normed input. Writes the new tokens' keys and values to the cache.

@@ -11,8 +11,7 @@ namespace farskip::model {
 namespace {
 
 kernels::Accumulate accumulation(const MoeConfig& config) {
-  return config.router.in_model_dtype ? kernels::Accumulate::kDtype
-                                      : kernels::Accumulate::kOpmath;
+  return config.router.in_model_dtype ? kernels::Accumulate::kDtype : kernels::Accumulate::kOpmath;
 }
 
 }  // namespace
@@ -25,7 +24,8 @@ Dispatched dispatch(const at::Tensor& h, const MoeWeights& weights, const MoeCon
   Dispatched sent;
   sent.h = h;
   sent.routes = route(h, weights.router, weights.correction, config.router);
-  if (!needs_graph(h, weights.gate_up.value) && kernels::small_linear_supported(h, weights.gate_up.value[0]))
+  if (!needs_graph(h, weights.gate_up.value) &&
+      kernels::small_linear_supported(h, weights.gate_up.value[0]))
     return sent;
   sent.plan = kernels::plan(sent.routes.experts, config.router.experts);
   sent.rows = gather_rows(h, *sent.plan);

@@ -72,8 +72,8 @@ at::Tensor embedding(const at::Tensor& tokens, const Parameter& table) {
   return differentiable([&] { return table.value.index_select(0, tokens); },
                         [tokens, table](const at::Tensor& dy) -> InputGradients {
                           if (table.trained())
-                            table.gradient.detach().index_add_(
-                                0, tokens, dy.to(table.gradient.scalar_type()));
+                            table.gradient.detach().index_add_(0, tokens,
+                                                               dy.to(table.gradient.scalar_type()));
                           return {};
                         },
                         table.value);

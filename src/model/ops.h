@@ -1,6 +1,6 @@
 // The trained functions of the model. Their backward adds weight gradients to Parameter::gradient
-// (see parameter.h) and lets only the input gradient travel through autograd. Without gradients they
-// call the kernels directly. Tensors are [tokens, features]; shapes are the caller's promise.
+// (see parameter.h) and lets only the input gradient travel through autograd. Without gradients
+// they call the kernels directly. Tensors are [tokens, features]; shapes are the caller's promise.
 #pragma once
 #include <vector>
 

@@ -122,8 +122,7 @@ std::vector<Binding> bind(Weights& weights, const ModelConfig& config) {
   table.norm(weights.final_norm, "model.norm", config.hidden);
   if (!config.tied_embeddings)
     table.add(weights.head, "lm_head.weight", {config.vocabulary, config.hidden});
-  for (Binding& binding : table.bindings)
-    binding.parameter->name = binding.pieces.front().name;
+  for (Binding& binding : table.bindings) binding.parameter->name = binding.pieces.front().name;
   return std::move(table.bindings);
 }
 

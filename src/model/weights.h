@@ -15,7 +15,7 @@ struct AttentionWeights {
   Parameter kv_a, kv_a_bias, kv_a_norm;  ///< [kv_rank + rope, hidden]: latent, rotary key
   Parameter kv_b;                        ///< [heads (nope + v), kv_rank]
   Parameter k, k_bias, k_norm, v, v_bias;
-  Parameter gate;            ///< [heads v, hidden]
+  Parameter gate;                 ///< [heads v, hidden]
   Parameter output, output_bias;  ///< [hidden, heads v]
 };
 

@@ -1,0 +1,204 @@
+// inspect: what a checkpoint or a config.json is, without running it.
+#include <iostream>
+#include <set>
+
+#include "io/checkpoint.h"
+#include "io/json_file.h"
+#include "options.h"
+#include "util/error.h"
+#include "verbs.h"
+
+namespace farskip::app {
+namespace {
+
+/// Parameters by part of the model. Active ones are those that one token passes through: all but
+/// the routed experts that it does not choose.
+struct Counts {
+  int64_t embedding = 0, attention = 0, dense = 0, router = 0, shared = 0, routed = 0, norms = 0,
+          head = 0;
+  double routed_active = 0;
+
+  int64_t total() const {
+    return embedding + attention + dense + router + shared + routed + norms + head;
+  }
+  int64_t active() const { return total() - routed + static_cast<int64_t>(routed_active); }
+};
+
+int64_t elements(const std::vector<int64_t>& shape) {
+  int64_t count = 1;
+  for (const int64_t size : shape) count *= size;
+  return count;
+}
+
+Counts count(const model::ModelConfig& config) {
+  model::Weights weights;
+  const auto bindings = model::bind(weights, config);
+  Counts counts;
+  for (const model::Binding& binding : bindings) {
+    const int64_t n = elements(binding.shape);
+    const std::string& name = binding.parameter->name;
+    const auto has = [&](const char* part) { return name.find(part) != std::string::npos; };
+    if (binding.parameter == &weights.embedding) {
+      counts.embedding += n;
+    } else if (binding.parameter == &weights.head) {
+      counts.head += n;
+    } else if (has(".self_attn.")) {
+      counts.attention += n;
+    } else if (binding.role == model::Role::norm) {
+      counts.norms += n;
+    } else if (has(".mlp.gate.")) {
+      counts.router += n;
+    } else if (has(".shared_experts.")) {
+      counts.shared += n;
+    } else if (has(".mlp.experts.")) {
+      counts.routed += n;
+    } else {
+      counts.dense += n;
+    }
+  }
+  for (const model::LayerConfig& layer : config.layers)
+    if (layer.moe)
+      counts.routed_active +=
+          3.0 * config.hidden * layer.moe->expert_width * layer.moe->router.top_k;
+  return counts;
+}
+
+io::Json describe(const model::ModelConfig& config) {
+  const Counts counts = count(config);
+  io::Json layers = io::Json::array();
+  for (int64_t k = 0; k < config.depth(); ++k) {
+    const model::LayerConfig& layer = config.layers[k];
+    const auto reads = config.connectivity.layer(k);
+    io::Json entry = {
+        {"layer", k},
+        {"attention", layer.attention.kind == model::AttentionKind::mla ? "mla" : "gqa"},
+        {"mlp", layer.moe ? "moe" : "dense"},
+        {"attention_reads", reads.attention_partial ? "partial" : "full"},
+        {"mlp_reads", reads.mlp_outdated ? "outdated" : "full"}};
+    if (layer.moe) {
+      entry["experts"] = layer.moe->router.experts;
+      entry["top_k"] = layer.moe->router.top_k;
+      entry["shared_width"] = layer.moe->shared_width;
+    }
+    layers.push_back(std::move(entry));
+  }
+  const int64_t element = model::default_dtype(config) == at::kFloat ? 4 : 2;
+  return {{"architecture", config.architecture},
+          {"dtype", config.dtype},
+          {"vocabulary", config.vocabulary},
+          {"hidden", config.hidden},
+          {"depth", config.depth()},
+          {"tied_embeddings", config.tied_embeddings},
+          {"connectivity", config.connectivity.describe()},
+          {"parameters",
+           {{"total", counts.total()},
+            {"active", counts.active()},
+            {"embedding", counts.embedding},
+            {"attention", counts.attention},
+            {"dense_mlp", counts.dense},
+            {"router", counts.router},
+            {"shared_experts", counts.shared},
+            {"routed_experts", counts.routed},
+            {"norms", counts.norms},
+            {"head", counts.head}}},
+          {"kv_cache_bytes_per_token", model::KvCache::bytes_per_token(config, element)},
+          {"layers", layers}};
+}
+
+/// Checks that every tensor is there with its shape; what is there besides.
+std::vector<std::string> check_tensors(const std::string& directory,
+                                       const model::ModelConfig& config) {
+  const auto checkpoint = io::Checkpoint::open(directory);
+  model::Weights weights;
+  std::set<std::string> used;
+  for (const model::Binding& binding : model::bind(weights, config))
+    for (const model::Piece& piece : binding.pieces) {
+      checkpoint.require(piece.name, piece.shape);
+      used.insert(piece.name);
+    }
+  if (config.tied_embeddings) used.insert("lm_head.weight");
+  std::vector<std::string> unused;
+  for (const std::string& name : checkpoint.names())
+    if (!used.contains(name)) unused.push_back(name);
+  return unused;
+}
+
+std::string human(double value) {
+  const char* units[] = {"", " K", " M", " G", " T"};
+  int unit = 0;
+  while (std::abs(value) >= 1000 && unit < 4) value /= 1000, ++unit;
+  char text[32];
+  std::snprintf(text, sizeof text, unit == 0 ? "%.0f%s" : "%.2f%s", value, units[unit]);
+  return text;
+}
+
+void print(const io::Json& found) {
+  const auto line = [](const std::string& name, const std::string& value) {
+    std::cout << name << std::string(name.size() < 24 ? 24 - name.size() : 1, ' ') << value << "\n";
+  };
+  line("architecture", found["architecture"]);
+  line("connectivity", found["connectivity"]);
+  const std::string dtype = found["dtype"];
+  line("dtype", dtype.empty() ? "not stated" : dtype);
+  line("vocabulary, hidden", util::concat(found["vocabulary"], ", ", found["hidden"]));
+  const auto& parameters = found["parameters"];
+  line("parameters", util::concat(human(parameters["total"]), ", of which a token uses ",
+                                  human(parameters["active"])));
+  for (const auto& [part, n] : parameters.items())
+    if (part != "total" && part != "active" && n != 0) line("  " + part, human(n));
+  line("KV cache", util::concat(found["kv_cache_bytes_per_token"], " bytes a token"));
+  line("layers", found["depth"].dump());
+  // Runs of equal layers on one line.
+  const auto& layers = found["layers"];
+  for (size_t begin = 0, end; begin < layers.size(); begin = end) {
+    io::Json first = layers[begin];
+    first.erase("layer");
+    for (end = begin + 1; end < layers.size(); ++end) {
+      io::Json next = layers[end];
+      next.erase("layer");
+      if (next != first) break;
+    }
+    std::string text = util::concat(first["attention"].get<std::string>(), " reads ",
+                                    first["attention_reads"].get<std::string>(), "; ",
+                                    first["mlp"].get<std::string>(), " reads ",
+                                    first["mlp_reads"].get<std::string>());
+    if (first.contains("experts"))
+      text += util::concat("; top ", first["top_k"], " of ", first["experts"], " experts",
+                           first["shared_width"] == 0 ? ""
+                                                      : util::concat(" and a shared one of width ",
+                                                                     first["shared_width"]));
+    line(begin + 1 == end ? util::concat("  ", begin) : util::concat("  ", begin, "-", end - 1),
+         text);
+  }
+  for (const auto& name : found["unused_tensors"])
+    line("not part of the model", name.get<std::string>());
+}
+
+void run(const std::string& where, bool json) {
+  const bool directory = std::filesystem::is_directory(where);
+  const auto config =
+      model::read_config(directory ? std::filesystem::path(where) / "config.json" : where);
+  io::Json found = describe(config);
+  found["unused_tensors"] = directory ? io::Json(check_tensors(where, config)) : io::Json::array();
+  if (json) {
+    std::cout << found.dump(2) << "\n";
+  } else {
+    print(found);
+  }
+}
+
+}  // namespace
+
+void add_inspect(CLI::App& app) {
+  CLI::App& verb =
+      *app.add_subcommand("inspect", "What a checkpoint (or a config.json alone) holds");
+  const auto where = std::make_shared<std::string>();
+  const auto json = std::make_shared<bool>(false);
+  verb.add_option("MODEL", *where, "Directory in Hugging Face layout, or a config.json")
+      ->required();
+  add_json(verb, *json);
+  examples(verb, {"farskip inspect DeepSeek-V2-Lite", "farskip inspect config.json --json"});
+  verb.callback([where, json] { run(*where, *json); });
+}
+
+}  // namespace farskip::app
