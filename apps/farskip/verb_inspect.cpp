@@ -176,8 +176,9 @@ void print(const io::Json& found) {
 
 void run(const std::string& where, bool json) {
   const bool directory = std::filesystem::is_directory(where);
-  const auto config =
-      model::read_config(directory ? std::filesystem::path(where) / "config.json" : where);
+  std::filesystem::path file = where;
+  if (directory) file /= "config.json";
+  const auto config = model::read_config(file);
   io::Json found = describe(config);
   found["unused_tensors"] = directory ? io::Json(check_tensors(where, config)) : io::Json::array();
   if (json) {

@@ -20,7 +20,8 @@ constexpr const char* kBackward = "backward";
 
 struct Operation : torch::autograd::Function<Operation> {
   static at::Tensor forward(AutogradContext* context, const std::function<at::Tensor()>& compute,
-                            Backward backward, const at::Tensor& /*a*/, const at::Tensor& /*b*/) {
+                            Backward backward, const std::optional<at::Tensor>& /*a*/,
+                            const std::optional<at::Tensor>& /*b*/) {
     context->saved_data[kBackward] =
         c10::IValue::make_capsule(c10::make_intrusive<Carried>(std::move(backward)));
     return compute();
@@ -45,7 +46,11 @@ bool needs_graph(const at::Tensor& a, const at::Tensor& b) {
 
 at::Tensor differentiable(const std::function<at::Tensor()>& compute, Backward backward,
                           const at::Tensor& a, const at::Tensor& b) {
-  return Operation::apply(compute, std::move(backward), a, b);
+  // Autograd refuses undefined inputs, but takes absent ones.
+  const auto present = [](const at::Tensor& x) {
+    return x.defined() ? std::optional(x) : std::nullopt;
+  };
+  return Operation::apply(compute, std::move(backward), present(a), present(b));
 }
 
 }  // namespace farskip::model
