@@ -4,6 +4,7 @@
 
 #include "io/checkpoint.h"
 #include "io/json_file.h"
+#include "model/parameter_count.h"
 #include "options.h"
 #include "util/error.h"
 #include "verbs.h"
@@ -11,60 +12,8 @@
 namespace farskip::app {
 namespace {
 
-/// Parameters by part of the model. Active ones are those that one token passes through: all but
-/// the routed experts that it does not choose.
-struct Counts {
-  int64_t embedding = 0, attention = 0, dense = 0, router = 0, shared = 0, routed = 0, norms = 0,
-          head = 0;
-  double routed_active = 0;
-
-  int64_t total() const {
-    return embedding + attention + dense + router + shared + routed + norms + head;
-  }
-  int64_t active() const { return total() - routed + static_cast<int64_t>(routed_active); }
-};
-
-int64_t elements(const std::vector<int64_t>& shape) {
-  int64_t count = 1;
-  for (const int64_t size : shape) count *= size;
-  return count;
-}
-
-Counts count(const model::ModelConfig& config) {
-  model::Weights weights;
-  const auto bindings = model::bind(weights, config);
-  Counts counts;
-  for (const model::Binding& binding : bindings) {
-    const int64_t n = elements(binding.shape);
-    const std::string& name = binding.parameter->name;
-    const auto has = [&](const char* part) { return name.find(part) != std::string::npos; };
-    if (binding.parameter == &weights.embedding) {
-      counts.embedding += n;
-    } else if (binding.parameter == &weights.head) {
-      counts.head += n;
-    } else if (has(".self_attn.")) {
-      counts.attention += n;
-    } else if (binding.role == model::Role::norm) {
-      counts.norms += n;
-    } else if (has(".mlp.gate.")) {
-      counts.router += n;
-    } else if (has(".shared_experts.")) {
-      counts.shared += n;
-    } else if (has(".mlp.experts.")) {
-      counts.routed += n;
-    } else {
-      counts.dense += n;
-    }
-  }
-  for (const model::LayerConfig& layer : config.layers)
-    if (layer.moe)
-      counts.routed_active +=
-          3.0 * config.hidden * layer.moe->expert_width * layer.moe->router.top_k;
-  return counts;
-}
-
 io::Json describe(const model::ModelConfig& config) {
-  const Counts counts = count(config);
+  const auto count = model::count_parameters(config);
   io::Json layers = io::Json::array();
   for (int64_t k = 0; k < config.depth(); ++k) {
     const model::LayerConfig& layer = config.layers[k];
@@ -91,16 +40,16 @@ io::Json describe(const model::ModelConfig& config) {
           {"tied_embeddings", config.tied_embeddings},
           {"connectivity", config.connectivity.describe()},
           {"parameters",
-           {{"total", counts.total()},
-            {"active", counts.active()},
-            {"embedding", counts.embedding},
-            {"attention", counts.attention},
-            {"dense_mlp", counts.dense},
-            {"router", counts.router},
-            {"shared_experts", counts.shared},
-            {"routed_experts", counts.routed},
-            {"norms", counts.norms},
-            {"head", counts.head}}},
+           {{"total", count.total()},
+            {"active", count.active()},
+            {"embedding", count.embedding},
+            {"attention", count.attention},
+            {"dense_mlp", count.dense_mlp},
+            {"router", count.router},
+            {"shared_experts", count.shared_experts},
+            {"routed_experts", count.routed_experts},
+            {"norms", count.norms},
+            {"head", count.head}}},
           {"kv_cache_bytes_per_token", model::KvCache::bytes_per_token(config, element)},
           {"layers", layers}};
 }

@@ -1,0 +1,23 @@
+// How many parameters a model has, part by part.
+#pragma once
+#include "model/config.h"
+
+namespace farskip::model {
+
+/// Buffers (correction biases) and layers that are never run (multi-token prediction) not counted.
+struct ParameterCount {
+  int64_t embedding = 0, attention = 0, dense_mlp = 0, router = 0, shared_experts = 0,
+          routed_experts = 0, norms = 0, head = 0;
+  int64_t chosen_experts = 0;  ///< the part of routed_experts that one token passes through
+
+  int64_t total() const {
+    return embedding + attention + dense_mlp + router + shared_experts + routed_experts + norms +
+           head;
+  }
+  /// What one token uses: everything but the experts that it does not choose.
+  int64_t active() const { return total() - routed_experts + chosen_experts; }
+};
+
+ParameterCount count_parameters(const ModelConfig& config);
+
+}  // namespace farskip::model
