@@ -24,7 +24,6 @@ ParameterCount count_parameters(const ModelConfig& config) {
   ParameterCount count;
   Weights weights;
   for (const Binding& binding : bind(weights, config)) {
-    if (binding.role == Role::correction) continue;
     int64_t elements = 1;
     for (const int64_t size : binding.shape) elements *= size;
     part(count, binding.parameter->name, binding.role) += elements;

@@ -4,7 +4,8 @@
 
 namespace farskip::model {
 
-/// Buffers (correction biases) and layers that are never run (multi-token prediction) not counted.
+/// Everything that the checkpoint holds for the layers that are run: correction biases (in router)
+/// count, multi-token-prediction layers do not.
 struct ParameterCount {
   int64_t embedding = 0, attention = 0, dense_mlp = 0, router = 0, shared_experts = 0,
           routed_experts = 0, norms = 0, head = 0;
