@@ -10,7 +10,7 @@ namespace {
 
 using namespace farskip;
 
-constexpr void (*kVerbs[])(CLI::App&) = {app::add_inspect, app::add_logits, app::add_generate};
+constexpr void (*kVerbs[])(CLI::App&) = {app::add_inspect, app::add_logits};
 
 int fail(int code, std::string message) {
   while (!message.empty() && message.back() == '\n') message.pop_back();

@@ -6,6 +6,5 @@ namespace farskip::app {
 
 void add_inspect(CLI::App& app);
 void add_logits(CLI::App& app);
-void add_generate(CLI::App& app);
 
 }  // namespace farskip::app

@@ -12,6 +12,7 @@ int64_t& part(ParameterCount& count, const std::string& name, Role role) {
   if (has("lm_head")) return count.head;
   if (has(".self_attn.")) return count.attention;
   if (role == Role::norm) return count.norms;
+  if (role == Role::correction) return count.corrections;
   if (has(".mlp.gate.")) return count.router;
   if (has(".shared_experts.")) return count.shared_experts;
   if (has(".mlp.experts.")) return count.routed_experts;
