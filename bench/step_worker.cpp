@@ -58,8 +58,11 @@ at::Tensor last_logits(const model::Model& model, const at::Tensor& tokens, int6
 }
 
 schedule::ForwardOptions regular(const model::Model& model, model::KvCache& cache) {
-  return {model::Connectivity::regular(model.config.depth()), schedule::Execution::overlapped,
-          &cache, {}, {}};
+  return {model::Connectivity::regular(model.config.depth()),
+          schedule::Execution::overlapped,
+          &cache,
+          {},
+          {}};
 }
 
 double prefill(const model::Model& model, int64_t batch, int64_t length) {

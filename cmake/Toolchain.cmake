@@ -26,5 +26,5 @@ if(FARSKIP_SANITIZE)
 endif()
 
 function(farskip_warnings target)
-  target_compile_options(${target} PRIVATE -Wall -Wextra -Wno-unused-parameter -Wno-psabi)
+  target_compile_options(${target} PRIVATE -Wall -Wextra -Wno-unused-parameter -Wno-missing-field-initializers -Wno-psabi)
 endfunction()
