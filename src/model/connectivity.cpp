@@ -65,6 +65,7 @@ Connectivity Connectivity::from_json(const nlohmann::ordered_json& config, int64
   const int64_t begin = read_index(config, "farskip_start_idx", 0, 0, name);
   const int64_t last = read_index(config, "farskip_end_idx", depth - 1, -1, name);
   const int64_t lag = read_index(config, "farskip_lag", 1, 0, name);
+  util::require(lag == 1, name + ": farskip_lag", lag, "1 (the only lag that this version runs)");
   return {kind, {std::min(begin, depth), std::min(last, depth - 1) + 1}, depth, lag};
 }
 

@@ -17,6 +17,9 @@ void parse_qwen3_moe(const io::Fields& fields, ModelConfig& config) {
                   util::concat("a divisor of num_attention_heads = ", attention.heads));
   const int64_t head_dim =
       fields.optional_integer("head_dim", 2, kMaxWidth).value_or(config.hidden / attention.heads);
+  if (head_dim < 2)
+    fields.refuse("num_attention_heads",
+                  util::concat("at most half of hidden_size = ", config.hidden, ", or a head_dim"));
   attention.rope_dim = attention.v_dim = head_dim;
   attention.qkv_bias = attention.output_bias =
       fields.optional_boolean("attention_bias").value_or(false);
