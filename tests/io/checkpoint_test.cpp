@@ -166,10 +166,10 @@ void kill_in_the_swap(const fs::path& directory, int microseconds) {
 TEST(Checkpoint, KilledAtAnyMomentTheDirectoryIsOldNewOrRefused) {
   const TemporaryFolder folder;
   std::map<std::string, int> outcomes;
-  for (int run = 0; run < 60; ++run) {
+  for (int run = 0; run < 30; ++run) {
     write_checkpoint(folder.path(), Json{{"a", 1}}, specs(6), filled_with(1),
                      {.max_shard_bytes = 64});
-    kill_in_the_swap(folder.path(), run * 60);
+    kill_in_the_swap(folder.path(), run * 100);
     try {
       const Checkpoint checkpoint = Checkpoint::open(folder.path());
       const int version = read_json_file(folder / "config.json")["a"].get<int>();
