@@ -59,7 +59,10 @@ pip_install() {
   has_python_packages "$@" && return
   [ -n "$OFFLINE" ] && fail "Python packages missing from .venv and --offline given: $*"
   say "installing into .venv: $*"
-  "$PYTHON" -m pip install --quiet --disable-pip-version-check "$@"
+  local log; log=$(mktemp)
+  "$PYTHON" -m pip install --quiet --disable-pip-version-check "$@" >"$log" 2>&1 && { rm -f "$log"; return; }
+  tail -n 1 "$log" >&2
+  return 1
 }
 
 python_environment() {
