@@ -11,6 +11,7 @@ Patches, each a difference that changes numbers:
 """
 import functools
 import json
+import warnings
 from pathlib import Path
 
 import torch
@@ -21,6 +22,7 @@ from transformers.models.deepseek_v2 import modeling_deepseek_v2 as v2
 from transformers.models.deepseek_v3 import modeling_deepseek_v3 as v3
 
 logging.set_verbosity_error()
+warnings.filterwarnings("ignore", "Initializing zero-element tensors")  # models without shared experts
 
 
 def after(cls, method):
