@@ -56,6 +56,30 @@ void check_router(const io::Fields& fields, const RouterConfig& router) {
                         " expert, expected at least 2 experts a group"));
 }
 
+/// Sizes that are plausible one by one may not be so together; what passes here fits int64 in every
+/// sum over the model, and the list of its tensors fits memory.
+void check_size(const ModelConfig& config, const std::string& name) {
+  double parameters = 2.0 * config.vocabulary * config.hidden;
+  int64_t experts = 0;
+  for (const LayerConfig& layer : config.layers) {
+    const AttentionConfig& attention = layer.attention;
+    const double rows = static_cast<double>(attention.heads + attention.kv_heads) *
+                            (attention.qk_dim() + attention.nope_dim + 3 * attention.v_dim) +
+                        attention.qk_dim();
+    parameters += rows * (config.hidden + attention.q_rank + attention.kv_rank);
+    const double width =
+        layer.moe ? static_cast<double>(layer.moe->router.experts) * layer.moe->expert_width +
+                        layer.moe->shared_width
+                  : layer.dense_width;
+    parameters += 3 * width * config.hidden;
+    experts += layer.moe ? layer.moe->router.experts : 0;
+  }
+  util::require(parameters < 1e15, name + ": sizes", util::concat(parameters, " parameters"),
+                "fewer than 1e15");
+  util::require(experts <= int64_t{1} << 20, name + ": sizes",
+                util::concat(experts, " experts in all layers"), "at most 2^20");
+}
+
 }  // namespace
 
 bool ModelConfig::has_shared_experts() const {
@@ -97,6 +121,7 @@ ModelConfig parse_config(const nlohmann::ordered_json& json, const std::string& 
   entry.parse(fields, config);
   for (const LayerConfig& layer : config.layers)
     if (layer.moe) check_router(fields, layer.moe->router);
+  check_size(config, name);
   config.connectivity = Connectivity::from_json(json, config.depth(), name);
   return config;
 }

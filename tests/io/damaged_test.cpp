@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <limits>
 
 #include "io/checkpoint.h"
@@ -253,8 +254,49 @@ TEST(Damaged, ConfigurationsWrongInTwoFields) {
   expect_line(error(v3, {{"farskip", true}, {"farskip_lag", 2}}), name, "farskip_lag: found 2");
   expect_line(error(v3, {{"farskip", true}, {"mlp_only_farskip", 1}}), name, "mlp_only_farskip");
   expect_line(error(v3, {{"n_group", 8}, {"topk_group", 8}}), name, "at least 2 experts a group");
+  expect_line(error(v3, {{"num_hidden_layers", 4096}, {"n_routed_experts", 65536}}), name,
+              "at most 2^20");
+  expect_line(error(v3, {{"num_hidden_layers", 4096},
+                         {"hidden_size", 1 << 20},
+                         {"intermediate_size", 1 << 20},
+                         {"first_k_dense_replace", 4096}}),
+              name, "fewer than 1e15");
   expect_line(error(qwen, {{"head_dim", nullptr}, {"num_attention_heads", 64}}), name,
               "num_attention_heads");
+}
+
+/// `farskip inspect DIRECTORY` must exit with 2 and one line on stderr, nothing on stdout.
+void expect_refused(const std::filesystem::path& directory, const std::string& piece) {
+  SCOPED_TRACE(piece);
+  const TemporaryFolder folder;
+  const std::string command = util::concat(FARSKIP_BINARY " inspect ", directory, " > ",
+                                           folder / "out", " 2> ", folder / "err");
+  const int status = std::system(command.c_str());
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 2) << status;
+  EXPECT_EQ(read_file(folder / "out", 10'000), "");
+  std::string line = read_file(folder / "err", 10'000);
+  ASSERT_TRUE(line.ends_with('\n')) << line;
+  line.pop_back();
+  expect_line(line, directory.string(), piece);
+}
+
+TEST(Damaged, TheBinaryExitsWithTwoAndOneLine) {
+  const std::filesystem::path golden = FARSKIP_TEST_DATA "/models/deepseek_v3";
+  const TemporaryFolder folder;
+  const std::filesystem::path model = folder / "model";
+  expect_refused(model, "found no such file");
+  std::filesystem::copy(golden, model);
+  const std::string shard = read_file(golden / "model-2-of-3.safetensors", 1 << 20);
+  put_file(model / "model-2-of-3.safetensors", shard.substr(0, shard.size() / 2));
+  expect_refused(model, "incomplete download");
+  std::filesystem::remove(model / "model-2-of-3.safetensors");
+  expect_refused(model, "no shard");
+  put_file(model / "model.safetensors.index.json", "{\"weight_map\": {}}");
+  expect_refused(model, "found no such tensor");
+  put_file(model / "config.json", "{\"architectures\": [\"GPT2\\n\"]}");
+  expect_refused(model, "architectures: found [\"GPT2\\n\"]");
+  put_file(model / "config.json", std::string(100'000, '{'));
+  expect_refused(model, "invalid JSON");
 }
 
 }  // namespace
