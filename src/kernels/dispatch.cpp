@@ -2,7 +2,12 @@
 
 #include <ATen/ATen.h>
 
+#include <cstring>
+
 #include "kernels/generic.h"
+#include "kernels/isa/select.h"
+#include "kernels/opmath.h"
+#include "kernels/parallel.h"
 #include "util/error.h"
 
 namespace farskip::kernels {
@@ -44,21 +49,92 @@ Plan plan(const at::Tensor& experts, int64_t expert_count) {
 }
 
 at::Tensor gather_rows(const at::Tensor& x, const at::Tensor& tokens) {
-  return generic::gather_rows(x, tokens);
+  if (!x.device().is_cpu() || x.dim() != 2) return generic::gather_rows(x, tokens);
+  const at::Tensor in = x.contiguous();
+  const at::Tensor index = tokens.contiguous();
+  const int64_t rows = index.numel();
+  const int64_t bytes = in.size(1) * in.element_size();
+  at::Tensor y = at::empty({rows, in.size(1)}, in.options());
+  const char* from = static_cast<const char*>(in.const_data_ptr());
+  char* to = static_cast<char*>(y.mutable_data_ptr());
+  const int64_t* token = index.const_data_ptr<int64_t>();
+  parallel_for(rows, grain_for(2 * bytes), [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      std::memcpy(to + row * bytes, from + token[row] * bytes, bytes);
+    }
+  });
+  return y;
 }
 
 at::Tensor scatter_rows(const at::Tensor& grad, const Plan& plan, int64_t tokens) {
-  return generic::scatter_rows(grad, plan, tokens);
+  at::Tensor y;
+  const bool done = isa::with_kernels(grad, [&]<class T>(const isa::Kernels<T>& kernels) {
+    const at::Tensor dense = grad.contiguous();
+    const int64_t size = dense.size(1);
+    y = at::empty({tokens, size}, dense.options());
+    const T* rows = isa::data<T>(dense);
+    const int64_t* rows_of_token = isa::data<int64_t>(plan.rows_of_token);
+    T* out = isa::mutable_data<T>(y);
+    parallel_for(tokens, grain_for((plan.top_k + 1) * size * sizeof(T)),
+                 [&](int64_t begin, int64_t end) {
+                   kernels.scatter_rows(rows, rows_of_token, plan.top_k, out, begin, end, size);
+                 });
+  });
+  return done ? y : generic::scatter_rows(grad, plan, tokens);
+}
+
+at::Tensor weights_as_factors(const at::Tensor& weights, at::ScalarType dtype,
+                              Accumulate accumulate) {
+  const at::Tensor rounded = accumulate == Accumulate::kDtype ? weights.to(dtype) : weights;
+  return rounded.to(opmath(dtype)).contiguous();
 }
 
 at::Tensor combine(const at::Tensor& outputs, const at::Tensor& weights, const Plan& plan,
                    Accumulate accumulate) {
-  return generic::combine(outputs, weights, plan, accumulate);
+  at::Tensor y;
+  const bool done = isa::with_kernels(outputs, [&]<class T>(const isa::Kernels<T>& kernels) {
+    const at::Tensor dense = outputs.contiguous();
+    const at::Tensor factors = weights_as_factors(weights, dense.scalar_type(), accumulate);
+    const int64_t tokens = weights.size(0);
+    const int64_t size = dense.size(1);
+    y = at::empty({tokens, size}, dense.options());
+    const T* rows = isa::data<T>(dense);
+    const float* factor = isa::data<float>(factors);
+    const int64_t* pairs = isa::data<int64_t>(plan.pairs);
+    const int64_t* rows_of_token = isa::data<int64_t>(plan.rows_of_token);
+    T* out = isa::mutable_data<T>(y);
+    parallel_for(tokens, grain_for((plan.top_k + 1) * size * sizeof(T)),
+                 [&](int64_t begin, int64_t end) {
+                   kernels.combine(rows, factor, pairs, rows_of_token, plan.top_k,
+                                   accumulate == Accumulate::kDtype, out, begin, end, size);
+                 });
+  });
+  return done ? y : generic::combine(outputs, weights, plan, accumulate);
 }
 
 CombineGrad combine_backward(const at::Tensor& grad, const at::Tensor& outputs,
                              const at::Tensor& weights, const Plan& plan) {
-  return generic::combine_backward(grad, outputs, weights, plan);
+  CombineGrad result;
+  const bool done = isa::with_kernels(outputs, [&]<class T>(const isa::Kernels<T>& kernels) {
+    const at::Tensor dense_grad = grad.contiguous();
+    const at::Tensor dense = outputs.contiguous();
+    const at::Tensor factors = weights.to(at::kFloat).contiguous();
+    const int64_t size = dense.size(1);
+    result.outputs = at::empty_like(dense);
+    const at::Tensor grad_weights = at::empty_like(factors);
+    const T* gradient = isa::data<T>(dense_grad);
+    const T* rows = isa::data<T>(dense);
+    const float* factor = isa::data<float>(factors);
+    const int64_t* pairs = isa::data<int64_t>(plan.pairs);
+    T* out = isa::mutable_data<T>(result.outputs);
+    float* dots = isa::mutable_data<float>(grad_weights);
+    parallel_for(plan.rows, grain_for(3 * size * sizeof(T)), [&](int64_t begin, int64_t end) {
+      kernels.combine_backward(gradient, rows, factor, pairs, plan.top_k, out, dots, begin, end,
+                               size);
+    });
+    result.weights = grad_weights.to(weights.scalar_type());
+  });
+  return done ? result : generic::combine_backward(grad, outputs, weights, plan);
 }
 
 }  // namespace farskip::kernels

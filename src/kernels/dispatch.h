@@ -34,6 +34,10 @@ enum class Accumulate {
             ///< order, starting from zero (Qwen)
 };
 
+/// The factors that `combine` multiplies outputs of `dtype` with, in opmath dtype.
+at::Tensor weights_as_factors(const at::Tensor& weights, at::ScalarType dtype,
+                              Accumulate accumulate);
+
 /// outputs [N*k,H] in plan order, weights [N,k] of any floating dtype -> [N,H] in outputs' dtype.
 at::Tensor combine(const at::Tensor& outputs, const at::Tensor& weights, const Plan& plan,
                    Accumulate accumulate);

@@ -1,23 +1,102 @@
 #include "kernels/small_linear.h"
 
+#include <ATen/ATen.h>
+
 #include "kernels/generic.h"
+#include "kernels/isa/select.h"
+#include "kernels/parallel.h"
 
 namespace farskip::kernels {
 
+namespace {
+
+bool adjacent(const at::Tensor& tensor) {
+  return tensor.size(-1) <= 1 || tensor.stride(-1) == 1;
+}
+at::Tensor with_adjacent_elements(const at::Tensor& tensor) {
+  return adjacent(tensor) ? tensor : tensor.contiguous();
+}
+
+// Items are (head, block of outputs) for maps of every head; f(kernels, head, begin, end).
+constexpr int64_t kBlock = 64;
+
+template <class F>
+void for_each_block(int64_t heads, int64_t outputs, int64_t bytes_of_output, F f) {
+  const int64_t blocks = (outputs + kBlock - 1) / kBlock;
+  parallel_for(heads * blocks, grain_for(kBlock * bytes_of_output),
+               [&](int64_t begin, int64_t end) {
+                 for (int64_t item = begin; item < end; ++item) {
+                   const int64_t first = item % blocks * kBlock;
+                   f(item / blocks, first, std::min(first + kBlock, outputs));
+                 }
+               });
+}
+
+}  // namespace
+
 bool small_linear_supported(const at::Tensor& x, const at::Tensor& weight) {
-  return false;
+  const auto dtype = x.scalar_type();
+  return x.dim() == 2 && weight.dim() == 2 && x.size(0) <= kSmallRows &&
+         weight.scalar_type() == dtype && (dtype == at::kBFloat16 || dtype == at::kFloat) &&
+         x.device().is_cpu() && adjacent(x) && adjacent(weight);
 }
 
 at::Tensor small_linear(const at::Tensor& x, const at::Tensor& weight) {
-  return generic::small_linear(x, weight);
+  if (!small_linear_supported(x, weight)) return generic::small_linear(x, weight);
+  const int64_t outputs = weight.size(0);
+  const int64_t depth = weight.size(1);
+  at::Tensor y = at::empty({x.size(0), outputs}, x.options());
+  isa::with_kernels(x, [&]<class T>(const isa::Kernels<T>& kernels) {
+    const T* in = isa::data<T>(x);
+    const T* weights = isa::data<T>(weight);
+    T* out = isa::mutable_data<T>(y);
+    parallel_for(outputs, grain_for(depth * sizeof(T)), [&](int64_t begin, int64_t end) {
+      kernels.small_linear(in, x.stride(0), x.size(0), weights, weight.stride(0), depth, out,
+                           outputs, begin, end);
+    });
+  });
+  return y;
 }
 
-at::Tensor small_batched_linear(const at::Tensor& x, const at::Tensor& weight) {
-  return generic::small_batched_linear(x, weight);
+at::Tensor small_batched_linear(const at::Tensor& input, const at::Tensor& weight) {
+  const int64_t heads = weight.size(0);
+  const int64_t outputs = weight.size(1);
+  const int64_t depth = weight.size(2);
+  at::Tensor y;
+  const bool done = isa::with_kernels(input, [&]<class T>(const isa::Kernels<T>& kernels) {
+    const at::Tensor x = with_adjacent_elements(input);
+    const at::Tensor w = with_adjacent_elements(weight);
+    y = at::empty({x.size(0), heads, outputs}, x.options());
+    const T* in = isa::data<T>(x);
+    const T* weights = isa::data<T>(w);
+    T* out = isa::mutable_data<T>(y);
+    for_each_block(heads, outputs, depth * sizeof(T), [&](int64_t h, int64_t begin, int64_t end) {
+      kernels.small_linear(in + h * x.stride(1), x.stride(0), x.size(0), weights + h * w.stride(0),
+                           w.stride(1), depth, out + h * outputs, heads * outputs, begin, end);
+    });
+  });
+  return done ? y : generic::small_batched_linear(input, weight);
 }
 
-at::Tensor small_batched_linear_transposed(const at::Tensor& x, const at::Tensor& weight) {
-  return generic::small_batched_linear_transposed(x, weight);
+at::Tensor small_batched_linear_transposed(const at::Tensor& input, const at::Tensor& weight) {
+  const int64_t heads = weight.size(0);
+  const int64_t depth = weight.size(1);
+  const int64_t outputs = weight.size(2);
+  at::Tensor y;
+  const bool done = isa::with_kernels(input, [&]<class T>(const isa::Kernels<T>& kernels) {
+    const at::Tensor x = with_adjacent_elements(input);
+    const at::Tensor w = with_adjacent_elements(weight);
+    y = at::empty({x.size(0), heads, outputs}, x.options());
+    const T* in = isa::data<T>(x);
+    const T* weights = isa::data<T>(w);
+    T* out = isa::mutable_data<T>(y);
+    for_each_block(heads, outputs, depth * sizeof(T), [&](int64_t h, int64_t begin, int64_t end) {
+      kernels.small_linear_transposed(in + h * x.stride(1), x.stride(0), x.size(0),
+                                      weights + h * w.stride(0), w.stride(1), depth,
+                                      out + h * outputs, heads * outputs, begin, end);
+    });
+  });
+  return done ? y : generic::small_batched_linear_transposed(input, weight);
 }
 
 }  // namespace farskip::kernels

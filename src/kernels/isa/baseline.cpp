@@ -1,0 +1,3 @@
+#define FARSKIP_ISA_NAMESPACE baseline
+#define FARSKIP_ISA_LEVEL Level::kBaseline
+#include "kernels/isa/kernels.inl"
