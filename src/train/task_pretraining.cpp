@@ -1,0 +1,95 @@
+// Next-token cross entropy from scratch, with a balanced load of the experts.
+#include <ATen/ATen.h>
+#include <torch/csrc/autograd/autograd.h>
+
+#include <map>
+
+#include "train/task.h"
+
+namespace farskip::train {
+namespace {
+
+class Pretraining : public Task {
+ public:
+  Pretraining(model::Model& model, schedule::ForwardOptions forward, const BalanceOptions& balance)
+      : model_(model), forward_(std::move(forward)), balance_(balance) {}
+
+  MicroStep backward(const Rows& rows, double weight, double share) override {
+    at::Tensor auxiliary;
+    schedule::ForwardOptions forward = forward_;
+    forward.on_routing = [&](int64_t layer, const model::Routes& routes) {
+      if (balance_.kind == Balance::auxiliary) {
+        const at::Tensor loss = balance_loss(routes, balance_.by_sequence ? rows.count() : 1) *
+                                (balance_.alpha * share);
+        auxiliary = auxiliary.defined() ? auxiliary + loss : loss;
+      } else if (balance_.kind == Balance::bias) {
+        count(layer, routes);
+      }
+    };
+    const at::Tensor hidden =
+        schedule::forward(model_, model::Batch::whole(rows.tokens.to(model_.device)), forward);
+    const HeadLoss loss =
+        head_loss(input(hidden, rows), model_.weights.head, Objective::cross_entropy, weight);
+    std::vector<at::Tensor> roots{hidden}, grads{loss.grad_hidden};
+    if (auxiliary.defined() && auxiliary.requires_grad()) {
+      roots.push_back(auxiliary);
+      grads.push_back(at::ones_like(auxiliary));
+    }
+    torch::autograd::backward(roots, grads);
+    return {loss.loss, auxiliary.defined() ? auxiliary.item<double>() : 0, loss.finite};
+  }
+
+  void after_step(bool updated) override {
+    at::NoGradGuard no_grad;
+    for (auto& [layer, load] : load_) {
+      if (updated) {
+        const at::Tensor bias = model_.weights.layers[layer].moe.correction.value.detach();
+        bias.add_((load.mean() - load).sign().to(bias.scalar_type()), balance_.rate);
+      }
+      load.zero_();
+    }
+  }
+
+  Validation validate(const Rows& rows) override {
+    at::NoGradGuard no_grad;
+    HeadSums sums;
+    for (int64_t row = 0; row < rows.count(); ++row) {
+      const Rows one = rows.slice(row, 1);
+      const at::Tensor hidden =
+          schedule::forward(model_, model::Batch::whole(one.tokens.to(model_.device)), forward_);
+      sums += head_statistics(input(hidden, one));
+    }
+    const double mean = sums.cross_entropy / static_cast<double>(std::max<int64_t>(1, sums.rows));
+    return {mean, mean, {}, {}, {}};
+  }
+
+  double flops_per_token() const override { return 6 * active_weights(model_); }
+
+ private:
+  HeadInput input(const at::Tensor& hidden, const Rows& rows) const {
+    return {.hidden = hidden,
+            .head = model_.weights.head.value,
+            .targets = rows.targets.reshape({-1}).to(model_.device),
+            .rows = rows.selected().to(model_.device)};
+  }
+  void count(int64_t layer, const model::Routes& routes) {
+    const at::Tensor load =
+        at::bincount(routes.experts.reshape({-1}), {}, routes.scores.size(1)).to(at::kDouble);
+    at::Tensor& sum = load_[layer];
+    sum = sum.defined() ? sum + load : load;
+  }
+
+  model::Model& model_;
+  schedule::ForwardOptions forward_;
+  BalanceOptions balance_;
+  std::map<int64_t, at::Tensor> load_;  ///< choices of each expert in this step
+};
+
+}  // namespace
+
+std::unique_ptr<Task> pretraining(model::Model& model, schedule::ForwardOptions forward,
+                                  const BalanceOptions& balance) {
+  return std::make_unique<Pretraining>(model, std::move(forward), balance);
+}
+
+}  // namespace farskip::train

@@ -1,0 +1,175 @@
+#include "train/trainer.h"
+
+#include <ATen/ATen.h>
+
+#include <chrono>
+#include <cmath>
+
+#include "util/error.h"
+#include "util/progress.h"
+#include "util/table.h"
+
+namespace farskip::train {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+/// JSON has no infinity: null stands for what is not finite.
+nlohmann::ordered_json number(double value) {
+  return std::isfinite(value) ? nlohmann::ordered_json(value) : nlohmann::ordered_json();
+}
+
+}  // namespace
+
+Trainer::Trainer(model::Model& model, const model::Connectivity& connectivity, Task& task,
+                 Loader& loader, const Rows* validation, RunDirectory& directory,
+                 TrainerOptions options)
+    : model_(model),
+      connectivity_(connectivity),
+      task_(task),
+      loader_(loader),
+      validation_(validation),
+      directory_(directory),
+      options_(std::move(options)),
+      optimizer_(model.parameters(), options_.adamw),
+      stopping_(options_.patience, options_.delta, options_.higher_is_better) {}
+
+Trainer::StepFigures Trainer::train_step() {
+  Rows rows = loader_.next();
+  StepFigures figures;
+  // Data may have stretches without a token to learn, but not everywhere.
+  for (int tried = 0; (figures.learnt = rows.learn.sum().item<int64_t>()) == 0; ++tried) {
+    util::require(tried < 100, "data", "100 batches in a row without a token to learn",
+                  "responses that fit the sequence length");
+    rows = loader_.next();
+  }
+  const int64_t count = rows.count();
+  bool finite = true;
+  for (int64_t begin = 0; begin < count && finite; begin += options_.micro_rows) {
+    const Rows micro = rows.slice(begin, std::min(options_.micro_rows, count - begin));
+    const MicroStep part =
+        task_.backward(micro, 1.0 / static_cast<double>(figures.learnt),
+                       static_cast<double>(micro.count()) / static_cast<double>(count));
+    figures.loss += part.loss;
+    figures.auxiliary += part.auxiliary;
+    finite = part.finite;
+  }
+  figures.norm = finite ? optimizer_.gradient_norm() : std::nan("");
+  figures.updated = std::isfinite(figures.norm);
+  if (figures.updated) {
+    const bool clipped = options_.clip > 0 && figures.norm > options_.clip;
+    optimizer_.step(options_.rate.at(step_), clipped ? options_.clip / figures.norm : 1);
+  }
+  optimizer_.zero_gradients();
+  task_.after_step(figures.updated);
+  tokens_ += rows.tokens.numel();
+  ++step_;
+  return figures;
+}
+
+bool Trainer::evaluate(util::Progress& progress) {
+  nlohmann::ordered_json record{{"step", step_}};
+  std::string line = util::concat("step ", step_, ":");
+  double score = 0;
+  if (validation_) {
+    const Validation found = task_.validate(*validation_);
+    score = found.loss;
+    record["validation_loss"] = number(found.loss);
+    line += " validation loss " + util::fixed(found.loss, 4);
+    if (found.cross_entropy) record["validation_cross_entropy"] = number(*found.cross_entropy);
+    if (found.kl) record["validation_kl"] = number(*found.kl);
+    if (found.agreement) {
+      record["validation_agreement"] = *found.agreement;
+      line += ", top-1 agreement " + util::fixed(100 * *found.agreement, 1) + " %";
+    }
+    if (!found.router_agreement.empty()) {
+      record["router_agreement"] = found.router_agreement;
+      line += ", router agreement " + util::fixed(100 * found.mean_router_agreement(), 1) + " %";
+    }
+  }
+  if (!options_.eval_command.empty()) {
+    const auto folder = directory_.begin(step_);
+    write_model(folder);
+    begun_ = true;
+    score = run_command(folder);
+    record["score"] = number(score);
+    line += util::concat(" score ", score);
+  }
+  const bool better = stopping_.update(score);
+  record["best"] = better;
+  metrics_->append(record);
+  progress.say(line + (better ? " (best)" : ""));
+  return better;
+}
+
+TrainerResult Trainer::run() {
+  metrics_.emplace(directory_.metrics_file(), step_);
+  const int64_t last = options_.rate.steps, first = step_;
+  TrainerResult result;
+  util::Progress progress("step", last);
+  progress.begin_at(first);
+  const double flops = task_.flops_per_token();
+  while (step_ < last && !stopping_.stop()) {
+    const auto start = Clock::now();
+    const int64_t tokens_before = tokens_;
+    const double rate = options_.rate.at(step_);
+    const StepFigures figures = train_step();
+    const double seconds = seconds_since(start);
+    const double speed = static_cast<double>(tokens_ - tokens_before) / seconds;
+    result.loss = figures.loss;
+    nlohmann::ordered_json record{{"step", step_},
+                                  {"loss", number(figures.loss)},
+                                  {"learning_rate", rate},
+                                  {"gradient_norm", number(figures.norm)},
+                                  {"tokens", tokens_},
+                                  {"learnt", figures.learnt},
+                                  {"epoch", loader_.epoch()},
+                                  {"seconds", seconds},
+                                  {"tokens_per_second", speed}};
+    if (figures.auxiliary != 0) record["balance_loss"] = number(figures.auxiliary);
+    if (!figures.updated) record["skipped"] = true;
+    metrics_->append(record);
+    skipped_ = figures.updated ? 0 : skipped_ + 1;
+    if (!figures.updated)
+      progress.say(util::concat("step ", step_,
+                                ": loss or gradient is not finite, the step is skipped (", skipped_,
+                                " in a row)"));
+    if (skipped_ >= options_.max_skipped)
+      throw Error(util::concat("training: found ", skipped_,
+                               " steps in a row whose loss or gradient is not finite, expected "
+                               "fewer than ",
+                               options_.max_skipped, " (a lower --learning-rate may help)"));
+    progress.update(step_, util::concat("loss ", util::fixed(figures.loss, 4), ", ",
+                                        util::grouped(static_cast<int64_t>(speed)), " tokens/s, ",
+                                        util::fixed(flops * speed * 1e-9, 1), " GFLOP/s"));
+
+    const bool end = step_ == last;
+    const bool due = options_.eval_every > 0 && step_ % options_.eval_every == 0;
+    bool better = false;
+    if (evaluates() && (due || end)) {
+      better = evaluate(progress);
+      metrics_->draw(directory_.plot_file(), options_.title, options_.loss_name);
+    }
+    const bool chosen = better && (options_.patience > 0 || !options_.eval_command.empty());
+    const bool periodic = options_.checkpoint_every > 0 && step_ % options_.checkpoint_every == 0;
+    if (chosen || periodic || end || stopping_.stop())
+      save(chosen);
+    else if (begun_)
+      directory_.discard(step_);
+    begun_ = false;
+  }
+  progress.finish();
+  metrics_->draw(directory_.plot_file(), options_.title, options_.loss_name);
+  result.steps = step_;
+  result.best = stopping_.best();
+  result.stopped_early = stopping_.stop() && step_ < last;
+  const auto best = directory_.best();
+  if (best && best != directory_.latest()) load_weights(*best);
+  return result;
+}
+
+}  // namespace farskip::train

@@ -1,0 +1,98 @@
+// The training loop: accumulate, clip, update, evaluate, save, and go on after an interruption with
+// the same bits.
+#pragma once
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+
+#include "train/early_stopping.h"
+#include "train/learning_rate.h"
+#include "train/loader.h"
+#include "train/metrics.h"
+#include "train/optimizer.h"
+#include "train/run_directory.h"
+#include "train/task.h"
+
+namespace farskip::util {
+class Progress;
+}
+
+namespace farskip::train {
+
+struct TrainerOptions {
+  int64_t micro_rows = 1;  ///< sequences in one forward pass; a batch is as many as its loader's
+                           ///< rows
+  LearningRate rate;       ///< rate.steps is the length of the run
+  double clip = 1;         ///< largest global gradient norm; 0 = no clipping
+  AdamWOptions adamw;
+  int64_t eval_every = 0;        ///< steps; 0 = never
+  int64_t checkpoint_every = 0;  ///< steps; 0 = only at the end
+  int64_t keep = 2;              ///< checkpoints besides the best one
+  int64_t patience = 0;
+  double delta = 0;
+  std::string eval_command;  ///< a shell command that is given a checkpoint's path as its last word
+                             ///< and prints a number as its last line: the score instead of the
+                             ///< validation loss
+  bool higher_is_better = false;  ///< of that number
+  int64_t max_skipped = 3;        ///< steps in a row whose loss or gradient is not finite, after
+                                  ///< which the run ends
+  std::string title;              ///< of the plot
+  std::string loss_name = "loss";
+};
+
+struct TrainerResult {
+  int64_t steps = 0;
+  double loss = 0;  ///< of the last step
+  std::optional<double> best;
+  bool stopped_early = false;
+};
+
+/// Trains `model` in place with the task's gradients.
+class Trainer {
+ public:
+  /// All must outlive the trainer. `validation` may be null. `connectivity` is stamped into what is
+  /// saved.
+  Trainer(model::Model& model, const model::Connectivity& connectivity, Task& task, Loader& loader,
+          const Rows* validation, RunDirectory& directory, TrainerOptions options);
+
+  /// Restores weights, masters, moments, data position, step and best score from the latest
+  /// checkpoint.
+  void resume();
+  /// Runs to the last step, or until patience ends. Error after too many steps that are not finite.
+  /// Afterwards, the model has the weights of the best checkpoint if there is a best one (patience
+  /// or an evaluation command), else the last ones.
+  TrainerResult run();
+
+ private:
+  struct StepFigures {
+    double loss = 0, auxiliary = 0, norm = 0;
+    int64_t learnt = 0;  ///< positions that counted
+    bool updated = false;
+  };
+  StepFigures train_step();
+  bool evaluates() const { return validation_ || !options_.eval_command.empty(); }
+  /// Looks at the model after a step; true if it is the best so far.
+  bool evaluate(util::Progress& progress);
+  double run_command(const std::filesystem::path& checkpoint) const;
+  void write_model(const std::filesystem::path& folder) const;
+  void save(bool is_best);
+  void load_weights(const std::filesystem::path& checkpoint);
+
+  model::Model& model_;
+  const model::Connectivity& connectivity_;
+  Task& task_;
+  Loader& loader_;
+  const Rows* validation_;
+  RunDirectory& directory_;
+  TrainerOptions options_;
+  AdamW optimizer_;
+  EarlyStopping stopping_;
+  std::optional<Metrics> metrics_;
+  int64_t step_ = 0;
+  int64_t tokens_ = 0;   ///< seen so far
+  int64_t skipped_ = 0;  ///< in a row
+  bool begun_ = false;   ///< the folder of this step's checkpoint holds the model already
+};
+
+}  // namespace farskip::train
