@@ -10,7 +10,8 @@ namespace {
 
 using namespace farskip;
 
-constexpr void (*kVerbs[])(CLI::App&) = {app::add_inspect, app::add_logits};
+constexpr void (*kVerbs[])(CLI::App&) = {app::add_inspect, app::add_logits, app::add_pretrain,
+                                         app::add_distill};
 
 int fail(int code, std::string message) {
   while (!message.empty() && message.back() == '\n') message.pop_back();

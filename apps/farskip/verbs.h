@@ -6,5 +6,7 @@ namespace farskip::app {
 
 void add_inspect(CLI::App& app);
 void add_logits(CLI::App& app);
+void add_pretrain(CLI::App& app);
+void add_distill(CLI::App& app);
 
 }  // namespace farskip::app

@@ -1,0 +1,213 @@
+#include "training.h"
+
+#include <algorithm>
+#include <iostream>
+
+#include "train/codec.h"
+#include "train/trainer.h"
+#include "util/error.h"
+#include "util/table.h"
+
+namespace farskip::app {
+namespace {
+
+std::vector<std::filesystem::path> paths(const std::vector<std::string>& names) {
+  return {names.begin(), names.end()};
+}
+
+int64_t run_length(const TrainingOptions& options, int64_t batch_tokens) {
+  if (options.steps > 0) return options.steps;
+  return std::max<int64_t>(1, (options.tokens_total + batch_tokens - 1) / batch_tokens);
+}
+
+}  // namespace
+
+void add_training_options(CLI::App& verb, TrainingOptions& o) {
+  const auto positive = CLI::PositiveNumber;
+  const auto natural = CLI::NonNegativeNumber;
+  const std::string data = "Data", learning = "Learning", run = "Run";
+  verb.add_option("--data", o.data,
+                  "Training text: .jsonl files (text, prompt and response, or messages a line) or "
+                  "plain text (a file is a document)")
+      ->group(data);
+  verb.add_option("--validation", o.validation, "A file of the same kinds to evaluate on")
+      ->group(data);
+  verb.add_option("--validation-tokens", o.validation_tokens, "Most tokens of it that are used")
+      ->check(positive)
+      ->capture_default_str()
+      ->group(data);
+  verb.add_option("--sequence", o.sequence,
+                  "Tokens in a row (default: 2048, or what the model takes if that is less)")
+      ->check(positive)
+      ->group(data);
+
+  auto* steps = verb.add_option("--steps", o.steps, "Length of the run in updates");
+  steps->check(positive)->group(learning);
+  verb.add_option("--tokens-total", o.tokens_total, "Length of the run in tokens")
+      ->check(positive)
+      ->excludes(steps)
+      ->group(learning);
+  verb.add_option("--batch-tokens", o.batch_tokens, "Tokens of one update")
+      ->check(positive)
+      ->capture_default_str()
+      ->group(learning);
+  verb.add_option("--micro-batch", o.micro_batch,
+                  "Sequences in one forward pass; gradients add up to the batch (default: as many "
+                  "as make 4096 tokens)")
+      ->check(positive)
+      ->group(learning);
+  verb.add_option("--learning-rate", o.learning_rate, "Peak rate")
+      ->check(positive)
+      ->capture_default_str()
+      ->group(learning);
+  verb.add_option("--final-learning-rate", o.final_learning_rate,
+                  "Rate at the end of the cosine (default: a tenth of the peak)")
+      ->check(natural)
+      ->group(learning);
+  verb.add_option("--warmup", o.warmup,
+                  "Steps of linear warm-up (default: a twentieth of the run, at most 1000)")
+      ->check(natural)
+      ->group(learning);
+  verb.add_option("--weight-decay", o.weight_decay, "AdamW's, of all but norms and biases")
+      ->check(natural)
+      ->capture_default_str()
+      ->group(learning);
+  verb.add_option("--beta1", o.beta1, "AdamW's first decay")
+      ->check(CLI::Range(0.0, 0.9999))
+      ->capture_default_str()
+      ->group(learning);
+  verb.add_option("--beta2", o.beta2, "AdamW's second decay")
+      ->check(CLI::Range(0.0, 0.99999))
+      ->capture_default_str()
+      ->group(learning);
+  verb.add_option("--clip", o.clip, "Largest global gradient norm; 0 = any")
+      ->check(natural)
+      ->capture_default_str()
+      ->group(learning);
+  verb.add_option("--max-skipped", o.max_skipped,
+                  "A step whose loss or gradient is not finite is skipped and said so; this many "
+                  "in a row end the run")
+      ->check(positive)
+      ->capture_default_str()
+      ->group(learning);
+
+  verb.add_option("--out", o.out,
+                  "Folder of the run: the model, checkpoints/, metrics.jsonl and loss.svg")
+      ->group(run);
+  verb.add_flag("--resume", o.resume,
+                "Go on from the latest checkpoint in --out, to the same bits as without the break")
+      ->group(run);
+  verb.add_option("--checkpoint-every", o.checkpoint_every,
+                  "Steps between checkpoints (default: only at the end)")
+      ->check(positive)
+      ->group(run);
+  verb.add_option("--keep", o.keep, "Checkpoints that are kept besides the best one")
+      ->check(positive)
+      ->capture_default_str()
+      ->group(run);
+  verb.add_option("--eval-every", o.eval_every,
+                  "Steps between evaluations (default: a tenth of the run)")
+      ->check(positive)
+      ->group(run);
+  verb.add_option("--patience", o.patience,
+                  "Stop after this many evaluations in a row without a better score and keep the "
+                  "best checkpoint (default: never)")
+      ->check(positive)
+      ->group(run);
+  verb.add_option("--delta", o.delta,
+                  "By how much a score must be better, relative to the best (0.02 = 2 %)")
+      ->check(natural)
+      ->capture_default_str()
+      ->group(run);
+  verb.add_option("--eval-command", o.eval_command,
+                  "Shell command that gets a checkpoint's path as its last word and prints a "
+                  "number last: the score, instead of the validation loss")
+      ->group(run);
+  verb.add_flag("--higher-is-better", o.higher_is_better, "Of that number (default: lower is)")
+      ->group(run);
+}
+
+void refuse_without(const CLI::App& verb, const std::string& option, bool there,
+                    const std::string& needs) {
+  if (verb.count(option) > 0 && !there)
+    throw InputError(option + ": found it without effect, expected it together with " + needs);
+}
+
+void check_training_options(const CLI::App& verb, const TrainingOptions& o) {
+  util::require(!o.data.empty(), "--data", "nothing", "one or more files");
+  util::require(!o.out.empty(), "--out", "nothing", "a folder for the run");
+  util::require(o.steps > 0 || o.tokens_total > 0, "--steps", "nothing",
+                "--steps N or --tokens-total N");
+  const bool scored = !o.validation.empty() || !o.eval_command.empty();
+  for (const char* option : {"--eval-every", "--patience"})
+    refuse_without(verb, option, scored, "--validation FILE or --eval-command COMMAND");
+  refuse_without(verb, "--delta", o.patience > 0, "--patience N");
+  refuse_without(verb, "--validation-tokens", !o.validation.empty(), "--validation FILE");
+  refuse_without(verb, "--higher-is-better", !o.eval_command.empty(), "--eval-command COMMAND");
+  refuse_without(verb, "--keep",
+                 o.checkpoint_every > 0 || o.patience > 0 || !o.eval_command.empty(),
+                 "--checkpoint-every N");
+}
+
+int64_t sequence_length(const TrainingOptions& options, const model::ModelConfig& config) {
+  const int64_t most = config.max_positions;
+  if (options.sequence == 0) return most > 0 ? std::min<int64_t>(2048, most) : 2048;
+  util::require(most == 0 || options.sequence <= most, "--sequence", options.sequence,
+                util::concat("at most the model's max_position_embeddings ", most));
+  return options.sequence;
+}
+
+int64_t batch_rows(const TrainingOptions& options, int64_t sequence) {
+  util::require(options.batch_tokens % sequence == 0, "--batch-tokens", options.batch_tokens,
+                util::concat("a multiple of the sequence length ", sequence));
+  return options.batch_tokens / sequence;
+}
+
+void run_training(const TrainingOptions& o, const Training& training) {
+  const model::ModelConfig& config = training.model.config;
+  const int64_t sequence = sequence_length(o, config), rows = batch_rows(o, sequence);
+  const train::TextCodec codec = train::open_codec(training.tokenizer, config);
+  const train::Pieces pieces(paths(o.data));
+  train::Loader loader(pieces, codec, rows, sequence, o.seed);
+  std::optional<train::Rows> validation;
+  if (!o.validation.empty())
+    validation =
+        train::first_rows(train::Pieces({o.validation}), codec, sequence, o.validation_tokens);
+
+  const int64_t steps = run_length(o, o.batch_tokens);
+  train::TrainerOptions settings;
+  settings.micro_rows =
+      std::min(rows, o.micro_batch > 0 ? o.micro_batch : std::max<int64_t>(1, 4096 / sequence));
+  settings.rate = {
+      .peak = o.learning_rate,
+      .final = o.final_learning_rate >= 0 ? o.final_learning_rate : o.learning_rate / 10,
+      .warmup = o.warmup >= 0 ? o.warmup : std::min<int64_t>(1000, steps / 20),
+      .steps = steps};
+  settings.clip = o.clip;
+  settings.adamw = {.beta1 = o.beta1, .beta2 = o.beta2, .weight_decay = o.weight_decay};
+  settings.eval_every = o.eval_every > 0 ? o.eval_every : std::max<int64_t>(1, steps / 10);
+  settings.checkpoint_every = o.checkpoint_every;
+  settings.keep = o.keep;
+  settings.patience = o.patience;
+  settings.delta = o.delta;
+  settings.eval_command = o.eval_command;
+  settings.higher_is_better = o.higher_is_better;
+  settings.max_skipped = o.max_skipped;
+  settings.title = training.title;
+  settings.loss_name = training.loss_name;
+
+  train::RunDirectory directory(o.out, o.resume);
+  train::Trainer trainer(training.model, training.connectivity, training.task, loader,
+                         validation ? &*validation : nullptr, directory, settings);
+  if (o.resume) trainer.resume();
+  std::cerr << training.connectivity.describe() << "; " << util::grouped(steps) << " steps of "
+            << rows << " x " << sequence << " tokens from " << pieces.describe() << "\n";
+  const train::TrainerResult result = trainer.run();
+  model::save_model(training.model, training.connectivity, o.out);
+  std::cerr << (result.stopped_early ? "stopped early" : "finished") << " after "
+            << util::grouped(result.steps) << " steps"
+            << (result.best ? util::concat(", best score ", *result.best) : std::string())
+            << "; the model is in " << o.out << "\n";
+}
+
+}  // namespace farskip::app

@@ -1,0 +1,50 @@
+// What pretrain and distill share: their options and the run itself.
+#pragma once
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "model/model.h"
+#include "train/task.h"
+
+namespace farskip::app {
+
+struct TrainingOptions {
+  std::vector<std::string> data;
+  std::string validation, out, eval_command;
+  int64_t steps = 0, tokens_total = 0, batch_tokens = 65536, sequence = 0, micro_batch = 0;
+  double learning_rate = 0, final_learning_rate = -1, weight_decay = 0, clip = 1;
+  double beta1 = 0.9, beta2 = 0.95;
+  int64_t warmup = -1, eval_every = 0, validation_tokens = 65536, checkpoint_every = 0, keep = 2;
+  int64_t patience = 0, max_skipped = 3;
+  double delta = 0;
+  bool resume = false, higher_is_better = false;
+  uint64_t seed = 0;
+};
+
+/// Adds the options; learning_rate and weight_decay hold the verb's own defaults.
+void add_training_options(CLI::App& verb, TrainingOptions& options);
+/// Refuses combinations in which an option would do nothing.
+void check_training_options(const CLI::App& verb, const TrainingOptions& options);
+/// `option` was given but `needs` was not: InputError.
+void refuse_without(const CLI::App& verb, const std::string& option, bool there,
+                    const std::string& needs);
+
+/// Tokens in a row: what --sequence says, else 2,048 or what the model takes.
+int64_t sequence_length(const TrainingOptions& options, const model::ModelConfig& config);
+/// Sequences in a batch; InputError unless they fill --batch-tokens.
+int64_t batch_rows(const TrainingOptions& options, int64_t sequence);
+
+struct Training {
+  model::Model& model;
+  const model::Connectivity& connectivity;
+  train::Task& task;
+  std::filesystem::path tokenizer;  ///< the folder it lies in
+  std::string title;                ///< of the plot
+  std::string loss_name;
+};
+/// Runs to the end and leaves the checkpoint in --out.
+void run_training(const TrainingOptions& options, const Training& training);
+
+}  // namespace farskip::app
