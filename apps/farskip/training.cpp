@@ -133,6 +133,18 @@ void refuse_without(const CLI::App& verb, const std::string& option, bool there,
     throw InputError(option + ": found it without effect, expected it together with " + needs);
 }
 
+void refuse_groups(const CLI::App& verb, const std::vector<std::string>& groups,
+                   const std::string& why, const std::vector<std::string>& allowed) {
+  const auto among = [](const std::vector<std::string>& list, const std::string& item) {
+    return std::find(list.begin(), list.end(), item) != list.end();
+  };
+  for (const CLI::Option* option : verb.get_options())
+    if (option->count() > 0 && among(groups, option->get_group()) &&
+        !among(allowed, option->get_name()))
+      throw InputError(option->get_name() + ": found it with " + why +
+                       ", where it has no effect, expected one or the other");
+}
+
 void check_training_options(const CLI::App& verb, const TrainingOptions& o) {
   util::require(!o.data.empty(), "--data", "nothing", "one or more files");
   util::require(!o.out.empty(), "--out", "nothing", "a folder for the run");
@@ -195,7 +207,15 @@ void run_training(const TrainingOptions& o, const Training& training) {
   settings.max_skipped = o.max_skipped;
   settings.title = training.title;
   settings.loss_name = training.loss_name;
+  settings.identity = training.identity;
+  settings.identity["connectivity"] = training.connectivity.describe();
+  settings.identity["dtype"] = at::toString(training.model.dtype);
 
+  std::error_code missing;
+  if (training.model.directory &&
+      std::filesystem::equivalent(o.out, *training.model.directory, missing))
+    throw InputError(
+        "--out: found the folder that the model or tokenizer is read from, expected another");
   train::RunDirectory directory(o.out, o.resume);
   train::Trainer trainer(training.model, training.connectivity, training.task, loader,
                          validation ? &*validation : nullptr, directory, settings);

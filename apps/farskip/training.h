@@ -2,6 +2,7 @@
 #pragma once
 #include <CLI/CLI.hpp>
 #include <cstdint>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
@@ -27,6 +28,9 @@ struct TrainingOptions {
 void add_training_options(CLI::App& verb, TrainingOptions& options);
 /// Refuses combinations in which an option would do nothing.
 void check_training_options(const CLI::App& verb, const TrainingOptions& options);
+/// Refuses the given options of some groups, which `why` makes useless.
+void refuse_groups(const CLI::App& verb, const std::vector<std::string>& groups,
+                   const std::string& why, const std::vector<std::string>& allowed = {});
 /// `option` was given but `needs` was not: InputError.
 void refuse_without(const CLI::App& verb, const std::string& option, bool there,
                     const std::string& needs);
@@ -43,6 +47,7 @@ struct Training {
   std::filesystem::path tokenizer;  ///< the folder it lies in
   std::string title;                ///< of the plot
   std::string loss_name;
+  nlohmann::json identity;  ///< what a resumed run must have in common with the first part
 };
 /// Runs to the end and leaves the checkpoint in --out.
 void run_training(const TrainingOptions& options, const Training& training);

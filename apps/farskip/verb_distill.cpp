@@ -80,7 +80,12 @@ void save_gradients(const Options& options, train::Task& task, model::Model& stu
 void run(const CLI::App& verb, Options options) {
   options.run.apply();
   const train::DistillationOptions distilled = distillation(verb, options);
-  if (options.save_gradients.empty()) check_training_options(verb, options.training);
+  if (options.save_gradients.empty()) {
+    check_training_options(verb, options.training);
+  } else {
+    refuse_groups(verb, {"Learning", "Run"}, "--save-gradients", {"--batch-tokens"});
+    if (!options.tokens.empty()) refuse_groups(verb, {"Data", "Learning"}, "--tokens");
+  }
   util::require(options.run.device == "cpu", "--device", options.run.device,
                 "cpu (training runs there)");
 
@@ -100,11 +105,16 @@ void run(const CLI::App& verb, Options options) {
                                         {ours, execution, nullptr, {}, {}}, distilled);
   if (!options.save_gradients.empty())
     return save_gradients(options, *task, student, distilled.loss);
+  const nlohmann::json identity{
+      {"task", "distillation"},         {"loss", options.loss},
+      {"l2_weight", options.l2_weight}, {"temperature", options.temperature},
+      {"freeze", options.freeze},       {"teacher", theirs.describe()}};
   run_training(options.training,
                {student, ours, *task, options.model, "Distillation, " + ours.describe(),
                 options.loss == "sft"  ? "cross entropy"
                 : options.loss == "kl" ? "KL to the teacher"
-                                       : "KL to the teacher + hidden L2"});
+                                       : "KL to the teacher + hidden L2",
+                identity});
 }
 
 }  // namespace

@@ -12,7 +12,7 @@ namespace farskip::app {
 namespace {
 
 struct Options {
-  std::string config, tokenizer, balance = "auxiliary";
+  std::string config, tokenizer, balance;
   double balance_weight = -1, balance_rate = 1e-3;
   TrainingOptions training;
   RunOptions run;
@@ -70,8 +70,10 @@ void run(const CLI::App& verb, const Options& options) {
   const auto task =
       train::pretraining(model, {connectivity, options.run.schedule_execution(), nullptr, {}, {}},
                          balance(verb, options, config));
-  run_training(options.training, {model, connectivity, *task, tokenizer,
-                                  "Pretraining, " + connectivity.describe(), "cross entropy"});
+  const nlohmann::json identity{{"task", "pretraining"}, {"balance", options.balance}};
+  run_training(options.training,
+               {model, connectivity, *task, tokenizer, "Pretraining, " + connectivity.describe(),
+                "cross entropy", identity});
 }
 
 }  // namespace
@@ -79,7 +81,6 @@ void run(const CLI::App& verb, const Options& options) {
 void add_pretrain(CLI::App& app) {
   CLI::App& verb = *app.add_subcommand("pretrain", "Train a model from scratch");
   const auto options = std::make_shared<Options>();
-  options->balance.clear();
   options->training.learning_rate = 3e-4;
   options->training.weight_decay = 0.1;
   verb.add_option("--config", options->config, "The config.json of the model to be")->required();

@@ -45,6 +45,7 @@ void Trainer::save(bool is_best) {
                                         {"tokens", tokens_},
                                         {"updates", optimizer_.updates()},
                                         {"skipped", skipped_},
+                                        {"identity", options_.identity},
                                         {"stopping", stopping_.state()},
                                         {"data", loader_.state()}});
   directory_.commit(step_, is_best, options_.keep);
@@ -66,9 +67,15 @@ void Trainer::load_weights(const fs::path& checkpoint) {
 
 void Trainer::resume() {
   const fs::path checkpoint = *directory_.latest();
+  const nlohmann::json state = io::read_large_json_file(checkpoint / kState);
+  const nlohmann::json before = state.value("identity", nlohmann::json());
+  for (const auto& [key, value] : options_.identity.items())
+    util::require(before.is_object() && before.contains(key) && before[key] == value,
+                  "resumed run: " + key, value.dump(),
+                  before.is_object() ? before.value(key, nlohmann::json()).dump() + " as before"
+                                     : std::string("a run of this program"));
   load_weights(checkpoint);
   const auto tensors = io::SafetensorsFile::open(checkpoint / kTensors);
-  const nlohmann::json state = io::read_large_json_file(checkpoint / kState);
   try {
     optimizer_.restore(state.at("updates").get<int64_t>(),
                        [&](const std::string& name) { return tensors.tensor(name); });

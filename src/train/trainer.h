@@ -39,6 +39,7 @@ struct TrainerOptions {
                                   ///< which the run ends
   std::string title;              ///< of the plot
   std::string loss_name = "loss";
+  nlohmann::json identity;  ///< an object; a run is resumed only with the same one
 };
 
 struct TrainerResult {

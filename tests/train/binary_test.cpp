@@ -85,6 +85,8 @@ TEST_F(Verbs, AKilledRunResumesToTheSameBytesAndCanBeDistilled) {
   EXPECT_FALSE(fs::exists(folder_ / "killed" / "config.json"));
   ASSERT_EQ(run(pretrain("killed")), 2);
   EXPECT_THAT(log(), HasSubstr("--resume"));
+  ASSERT_EQ(run(pretrain("killed", "--resume --connectivity farskip")), 2);
+  EXPECT_THAT(log(), HasSubstr("resumed run: connectivity"));
   ASSERT_EQ(run(pretrain("killed", "--resume")), 0) << log();
   for (const char* file : {"model.safetensors", "config.json", "tokenizer.json",
                            "checkpoints/step-24/training.safetensors"})
@@ -132,6 +134,8 @@ TEST_F(Verbs, CombinationsWithoutEffectAreRefusedInOneLine) {
       {model + good + "--l2-weight 1", "--l2-weight"},
       {model + good + "--loss sft --temperature 2", "--temperature"},
       {model + good + "--tokens x", "--tokens"},
+      {model + "--save-gradients g --tokens t --steps 3", "--steps"},
+      {model + "--save-gradients g --tokens t --data x", "--data"},
       {model + good + "--patience 3", "--patience"},
       {model + good + "--delta 0.1", "--delta"},
       {model + good + "--higher-is-better", "--higher-is-better"},
