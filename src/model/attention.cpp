@@ -3,7 +3,9 @@
 #include <ATen/ATen.h>
 
 #include "kernels/decode_attention.h"
+#include "kernels/prefill_attention.h"
 #include "kernels/small_linear.h"
+#include "model/differentiable.h"
 #include "model/ops.h"
 
 namespace farskip::model {
@@ -86,6 +88,8 @@ void keep(const PreparedAttention& p, const AttentionConfig& c, const AttentionC
 /// softmax(q k^T) v of `rows` sequences of equal length; q, k and v [rows * length, heads, dim].
 /// The queries are the last ones of the keys' positions. -> [rows * q_length, heads * v_dim]
 at::Tensor core(const at::Tensor& q, KeysValues kv, int64_t rows, const AttentionConfig& c) {
+  if (!needs_graph(q, kv.k) && kernels::prefill_attention_supported(q, kv.k, kv.v))
+    return kernels::prefill_attention(q, kv.k, kv.v, rows, c.softmax_scale);
   const auto heads_first = [&](const at::Tensor& x) {
     return x.view({rows, -1, x.size(1), x.size(2)}).transpose(1, 2);
   };
