@@ -1,6 +1,7 @@
 #include "kernels/prefill_attention.h"
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
 namespace farskip::kernels {
