@@ -10,8 +10,8 @@ namespace {
 
 using namespace farskip;
 
-constexpr void (*kVerbs[])(CLI::App&) = {app::add_inspect, app::add_logits, app::add_pretrain,
-                                         app::add_distill};
+constexpr void (*kVerbs[])(CLI::App&) = {app::add_inspect, app::add_logits,   app::add_generate,
+                                         app::add_eval,    app::add_pretrain, app::add_distill};
 
 int fail(int code, std::string message) {
   while (!message.empty() && message.back() == '\n') message.pop_back();

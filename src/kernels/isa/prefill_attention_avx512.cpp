@@ -34,11 +34,12 @@ inline __attribute__((always_inline)) void multiply(const uint32_t* a, int64_t a
                                                     int64_t pairs, __m512 (&sum)[kRows][kVectors]) {
   for (int64_t i = 0; i < pairs; ++i) {
     __m512bh column[kVectors];
-    _Pragma("GCC unroll 8") for (int v = 0; v < kVectors; ++v)
-      column[v] = reinterpret_cast<__m512bh>(_mm512_loadu_si512(b + i * b_stride + 16 * v));
+    _Pragma("GCC unroll 8") for (int v = 0; v < kVectors; ++v) column[v] =
+        reinterpret_cast<__m512bh>(_mm512_loadu_si512(b + i * b_stride + 16 * v));
     _Pragma("GCC unroll 8") for (int r = 0; r < kRows; ++r) {
       const auto row = reinterpret_cast<__m512bh>(_mm512_set1_epi32(a[r * a_stride + i]));
-      _Pragma("GCC unroll 8") for (int v = 0; v < kVectors; ++v) sum[r][v] = _mm512_dpbf16_ps(sum[r][v], row, column[v]);
+      _Pragma("GCC unroll 8") for (int v = 0; v < kVectors; ++v) sum[r][v] =
+          _mm512_dpbf16_ps(sum[r][v], row, column[v]);
     }
   }
 }
@@ -89,18 +90,18 @@ void tile(const AttentionHead& head, const uint32_t* q, const uint32_t* keys,
     }
     total[r] += _mm512_reduce_add_ps(sum);
     _Pragma("GCC unroll 8") for (int v = 0; v < kVectors; v += 2)
-      _mm512_store_si512(probabilities[r] + 8 * v,
-                         reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(s[r][v + 1], s[r][v])));
+        _mm512_store_si512(probabilities[r] + 8 * v,
+                           reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(s[r][v + 1], s[r][v])));
   }
 
   for (int64_t c = 0; c < columns; c += 64) {
     _Pragma("GCC unroll 8") for (int r = 0; r < kRows; ++r)
-      _Pragma("GCC unroll 8") for (int v = 0; v < kVectors; ++v)
-        s[r][v] = _mm512_loadu_ps(output + r * columns + c + 16 * v);
+        _Pragma("GCC unroll 8") for (int v = 0; v < kVectors; ++v) s[r][v] =
+            _mm512_loadu_ps(output + r * columns + c + 16 * v);
     multiply(probabilities[0], kKeyBlock / 2, values + c, columns, kKeyBlock / 2, s);
     _Pragma("GCC unroll 8") for (int r = 0; r < kRows; ++r)
-      _Pragma("GCC unroll 8") for (int v = 0; v < kVectors; ++v)
-        _mm512_storeu_ps(output + r * columns + c + 16 * v, s[r][v]);
+        _Pragma("GCC unroll 8") for (int v = 0; v < kVectors; ++v)
+            _mm512_storeu_ps(output + r * columns + c + 16 * v, s[r][v]);
   }
 }
 

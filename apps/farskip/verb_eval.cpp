@@ -1,0 +1,123 @@
+// eval: loss and perplexity on text, and the distance from another model.
+#include <iostream>
+#include <limits>
+
+#include "eval/evaluate.h"
+#include "io/json_file.h"
+#include "options.h"
+#include "train/codec.h"
+#include "util/error.h"
+#include "util/progress.h"
+#include "util/table.h"
+#include "verbs.h"
+
+namespace farskip::app {
+namespace {
+
+struct Options {
+  std::string model, teacher, teacher_connectivity;
+  std::vector<std::string> data;
+  int64_t sequence = 0, max_tokens = 0, batch = 4;
+  bool json = false;
+  RunOptions run;
+};
+
+io::Json describe(const eval::Evaluation& found) {
+  io::Json json = {{"tokens", found.tokens},
+                   {"loss", found.loss},
+                   {"perplexity", found.perplexity()},
+                   {"accuracy", found.accuracy}};
+  if (!found.kl) return json;
+  json["kl"] = *found.kl;
+  json["top1_agreement"] = *found.top1_agreement;
+  json["router_agreement"] = found.mean_router_agreement();
+  for (const auto& [layer, share] : found.router_agreement)
+    json["router_agreement_by_layer"][std::to_string(layer)] = share;
+  return json;
+}
+
+void print(const eval::Evaluation& found) {
+  util::Table table({"measure", "value"});
+  table.add({"positions", util::grouped(found.tokens)});
+  table.add({"loss (nats a token)", util::fixed(found.loss, 4)});
+  table.add({"perplexity", util::fixed(found.perplexity(), 3)});
+  table.add({"accuracy", util::fixed(found.accuracy, 4)});
+  if (found.kl) {
+    table.add({"KL(teacher || model)", util::fixed(*found.kl, 4)});
+    table.add({"top-1 agreement", util::fixed(*found.top1_agreement, 4)});
+    table.add({"router agreement", util::fixed(found.mean_router_agreement(), 4)});
+    for (const auto& [layer, share] : found.router_agreement)
+      table.add({util::concat("  layer ", layer), util::fixed(share, 4)});
+  }
+  std::cout << table.text();
+}
+
+void run(Options options) {
+  options.run.apply();
+  if (options.teacher.empty() && !options.teacher_connectivity.empty())
+    throw InputError("--teacher-connectivity: found it without --teacher, expected both");
+  const model::Model model = load(options.model, options.run);
+  std::optional<model::Model> other;
+  if (!options.teacher.empty()) other = load(options.teacher, options.run);
+
+  const int64_t sequence =
+      options.sequence ? options.sequence : std::min<int64_t>(2048, model.config.max_positions);
+  const train::TextCodec codec = train::open_codec(options.model, model.config);
+  const train::Pieces pieces({options.data.begin(), options.data.end()});
+  const train::Rows rows = train::first_rows(
+      pieces, codec, sequence,
+      options.max_tokens ? options.max_tokens : std::numeric_limits<int64_t>::max());
+
+  const auto execution = options.run.schedule_execution();
+  const eval::Subject subject{model,
+                              {options.run.resolve(model.config), execution, nullptr, {}, {}}};
+  std::optional<eval::Subject> teacher;
+  if (other) {
+    const auto theirs = options.teacher_connectivity == "regular"
+                            ? model::Connectivity::regular(other->config.depth())
+                            : other->config.connectivity;
+    teacher.emplace(eval::Subject{*other, {theirs, execution, nullptr, {}, {}}});
+  }
+  util::Progress progress("evaluating", rows.count());
+  const auto found = eval::evaluate(subject, teacher ? &*teacher : nullptr, rows,
+                                    {options.batch, [&](int64_t done) { progress.update(done); }});
+  progress.finish();
+  if (options.json) {
+    std::cout << describe(found).dump() << "\n";
+  } else {
+    print(found);
+  }
+}
+
+}  // namespace
+
+void add_eval(CLI::App& app) {
+  CLI::App& verb = *app.add_subcommand("eval", "Loss on text, and the distance from another model");
+  const auto options = std::make_shared<Options>();
+  add_model(verb, options->model);
+  verb.add_option("--data", options->data,
+                  "Text files, or .jsonl with text, prompt and response, or messages")
+      ->required();
+  verb.add_option("--teacher", options->teacher,
+                  "Another model: also KL, top-1 agreement and router agreement with it");
+  verb.add_option("--teacher-connectivity", options->teacher_connectivity,
+                  "regular, whatever its config.json says (default: what it says)")
+      ->check(CLI::IsMember({"regular"}));
+  verb.add_option("--sequence", options->sequence,
+                  "Tokens of a row (default: 2048, or what the model takes)")
+      ->check(CLI::Range(int64_t{2}, int64_t{1} << 24));
+  verb.add_option("--max-tokens", options->max_tokens, "Of the data (default: all)")
+      ->check(CLI::PositiveNumber);
+  verb.add_option("--batch", options->batch, "Rows at once")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 16))
+      ->capture_default_str();
+  add_json(verb, options->json);
+  add_run_options(verb, options->run);
+  examples(verb, {"farskip eval model --data held-out.txt",
+                  "farskip eval far --data held-out.txt --teacher model --json",
+                  "farskip eval model --connectivity farskip --teacher model "
+                  "--teacher-connectivity regular --data held-out.txt"});
+  verb.callback([options] { run(*options); });
+}
+
+}  // namespace farskip::app

@@ -1,0 +1,94 @@
+#include "eval/evaluate.h"
+
+#include <ATen/ATen.h>
+#include <c10/core/InferenceMode.h>
+
+#include <cmath>
+
+#include "train/loss.h"
+#include "train/task.h"
+#include "util/error.h"
+
+namespace farskip::eval {
+namespace {
+
+void check_teacher(const model::ModelConfig& model, const model::ModelConfig& teacher) {
+  util::require(teacher.vocabulary == model.vocabulary, "--teacher: vocabulary", teacher.vocabulary,
+                util::concat(model.vocabulary, ", the model's"));
+  util::require(teacher.depth() == model.depth(), "--teacher: layers", teacher.depth(),
+                util::concat(model.depth(), ", the model's"));
+  for (int64_t k = 0; k < model.depth(); ++k) {
+    const auto& own = model.layers[k].moe;
+    const auto& other = teacher.layers[k].moe;
+    if (own.has_value() != other.has_value() ||
+        (own && (own->router.experts != other->router.experts ||
+                 own->router.top_k != other->router.top_k)))
+      throw InputError(util::concat("--teacher: layer ", k,
+                                    ": found another MLP or number of experts than the model's, "
+                                    "expected the same"));
+  }
+}
+
+using Choices = std::map<int64_t, at::Tensor>;
+
+/// Hidden states of a batch, and the experts that every layer chose.
+at::Tensor run(const Subject& subject, const at::Tensor& tokens, Choices& choices) {
+  schedule::ForwardOptions forward = subject.forward;
+  forward.on_routing = [&](int64_t layer, const model::Routes& routes) {
+    choices[layer] = routes.experts;
+  };
+  return schedule::forward(subject.model, model::Batch::whole(tokens.to(subject.model.device)),
+                           forward);
+}
+
+}  // namespace
+
+double Evaluation::perplexity() const {
+  return std::exp(loss);
+}
+
+double Evaluation::mean_router_agreement() const {
+  double sum = 0;
+  for (const auto& [layer, share] : router_agreement) sum += share;
+  return router_agreement.empty() ? 1 : sum / static_cast<double>(router_agreement.size());
+}
+
+Evaluation evaluate(const Subject& subject, const Subject* teacher, const train::Rows& rows,
+                    const EvaluateOptions& options) {
+  if (teacher) check_teacher(subject.model.config, teacher->model.config);
+  const c10::InferenceMode inference;
+  train::HeadSums sums;
+  Evaluation found;
+  for (int64_t begin = 0; begin < rows.count(); begin += options.rows_at_once) {
+    const train::Rows part =
+        rows.slice(begin, std::min(options.rows_at_once, rows.count() - begin));
+    Choices own, others;
+    train::HeadInput input;
+    input.hidden = run(subject, part.tokens, own);
+    input.head = subject.model.weights.head.value;
+    if (teacher) {
+      input.teacher_hidden = run(*teacher, part.tokens, others);
+      input.teacher_head = teacher->model.weights.head.value;
+      for (const auto& [layer, experts] : own)
+        found.router_agreement[layer] += train::route_overlap(others.at(layer), experts) *
+                                         static_cast<double>(part.count()) /
+                                         static_cast<double>(rows.count());
+    }
+    input.targets = part.targets.reshape({-1}).to(subject.model.device);
+    input.rows = part.selected().to(subject.model.device);
+    sums += train::head_statistics(input);
+    if (options.on_progress) options.on_progress(begin + part.count());
+  }
+  util::require(sums.rows > 0, "evaluation data", "no position that counts", "at least one");
+  const auto count = static_cast<double>(sums.rows);
+  found.tokens = sums.rows;
+  found.loss = sums.cross_entropy / count;
+  found.accuracy = static_cast<double>(sums.correct) / count;
+  if (teacher) {
+    found.kl = sums.kl / count;
+    found.top1_agreement = static_cast<double>(sums.agree) / count;
+  }
+  return found;
+}
+
+}  // namespace farskip::eval
