@@ -98,7 +98,7 @@ void add_training_options(CLI::App& verb, TrainingOptions& o) {
                 "Go on from the latest checkpoint in --out, to the same bits as without the break")
       ->group(run);
   verb.add_option("--checkpoint-every", o.checkpoint_every,
-                  "Steps between checkpoints (default: only at the end)")
+                  "Steps between checkpoints (default: a tenth of the run)")
       ->check(positive)
       ->group(run);
   verb.add_option("--keep", o.keep, "Checkpoints that are kept besides the best one")
@@ -156,9 +156,6 @@ void check_training_options(const CLI::App& verb, const TrainingOptions& o) {
   refuse_without(verb, "--delta", o.patience > 0, "--patience N");
   refuse_without(verb, "--validation-tokens", !o.validation.empty(), "--validation FILE");
   refuse_without(verb, "--higher-is-better", !o.eval_command.empty(), "--eval-command COMMAND");
-  refuse_without(verb, "--keep",
-                 o.checkpoint_every > 0 || o.patience > 0 || !o.eval_command.empty(),
-                 "--checkpoint-every N");
 }
 
 int64_t sequence_length(const TrainingOptions& options, const model::ModelConfig& config) {
@@ -198,7 +195,8 @@ void run_training(const TrainingOptions& o, const Training& training) {
   settings.clip = o.clip;
   settings.adamw = {.beta1 = o.beta1, .beta2 = o.beta2, .weight_decay = o.weight_decay};
   settings.eval_every = o.eval_every > 0 ? o.eval_every : std::max<int64_t>(1, steps / 10);
-  settings.checkpoint_every = o.checkpoint_every;
+  settings.checkpoint_every =
+      o.checkpoint_every > 0 ? o.checkpoint_every : std::max<int64_t>(1, steps / 10);
   settings.keep = o.keep;
   settings.patience = o.patience;
   settings.delta = o.delta;

@@ -13,7 +13,7 @@ namespace {
 
 /// Sum of squares in float64, a slice at a time: no float64 copy of a large gradient.
 double sum_of_squares(const at::Tensor& gradient) {
-  constexpr int64_t kSlice = int64_t{1} << 22;
+  constexpr int64_t kSlice = int64_t{1} << 18;
   const at::Tensor flat = gradient.detach().reshape({-1});
   double sum = 0;
   for (int64_t begin = 0; begin < flat.numel(); begin += kSlice) {
