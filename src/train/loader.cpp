@@ -151,6 +151,7 @@ void Loader::restore(const nlohmann::json& state) {
 }
 
 Rows first_rows(const Pieces& pieces, const TextCodec& codec, int64_t length, int64_t max_tokens) {
+  max_tokens = std::min(max_tokens, int64_t{1} << 60);
   const int64_t wanted = std::max<int64_t>(1, max_tokens / length);
   Sample sample;
   int64_t index = 0;
