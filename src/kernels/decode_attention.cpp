@@ -29,18 +29,18 @@ void check(const at::Tensor& q, const at::Tensor& keys, std::span<const int64_t>
 }
 
 // Sequences are cut at multiples of kAttentionBlock, so that the bits of one do not depend on the
-// others; the items of a head of a sequence follow each other.
+// others; heads lie side by side in the cache and so follow each other.
 struct Work {
   std::vector<isa::AttentionItem> items;
-  std::vector<int64_t> first;  // [B * kv_heads + 1], into items
+  std::vector<int64_t> first;  // [B+1], into items
 };
 
 Work cut(std::span<const int64_t> slots, std::span<const int64_t> lengths, int64_t kv_heads) {
   Work work;
   for (size_t b = 0; b < slots.size(); ++b) {
-    for (int64_t head = 0; head < kv_heads; ++head) {
-      work.first.push_back(static_cast<int64_t>(work.items.size()));
-      for (int64_t begin = 0; begin < lengths[b]; begin += isa::kAttentionBlock) {
+    work.first.push_back(static_cast<int64_t>(work.items.size()));
+    for (int64_t begin = 0; begin < lengths[b]; begin += isa::kAttentionBlock) {
+      for (int64_t head = 0; head < kv_heads; ++head) {
         work.items.push_back({.sequence = static_cast<int64_t>(b),
                               .kv_head = head,
                               .slot = slots[b],
@@ -94,10 +94,10 @@ at::Tensor decode_attention(const at::Tensor& q, const at::Tensor& keys, const a
     parallel_for(outputs, grain_for(count / q.size(0) * part * sizeof(float)),
                  [&](int64_t begin, int64_t end) {
                    for (int64_t i = begin; i < end; ++i) {
-                     const int64_t first = work.first[i / group];
-                     kernels.attention_join(operands.partial + (first * group + i % group) * part,
-                                            work.first[i / group + 1] - first, group * part,
-                                            value_dim, out + i * value_dim);
+                     const int64_t first = work.first[i / heads];
+                     kernels.attention_join(operands.partial + (first * group + i % heads) * part,
+                                            (work.first[i / heads + 1] - first) / kv_heads,
+                                            heads * part, value_dim, out + i * value_dim);
                    }
                  });
   });

@@ -88,18 +88,52 @@ inline __attribute__((always_inline)) Vec rounded<bf16>(Vec v) {
   return (Vec)(nearest_bf16(v) << 16);
 }
 
-/// The sum of the lanes, always in the same order.
-FARSKIP_INLINE float sum(Vec v) {
+/// out[j] = the sum of the lanes of v[j], in an order that is the same for every j and count.
+/// AVX-512: pairs of vectors are halved into one until a lane is a sum.
 #ifdef FARSKIP_AVX512
-  return _mm512_reduce_add_ps((__m512)v);
-#else
-  float lanes[kLanes];
-  store(lanes, v, All{});
-  for (int width = kLanes / 2; width > 0; width /= 2) {
-    for (int i = 0; i < width; ++i) lanes[i] += lanes[i + width];
+FARSKIP_INLINE __m512 halve_words(Vec a, Vec b) {
+  return _mm512_unpacklo_ps((__m512)a, (__m512)b) + _mm512_unpackhi_ps((__m512)a, (__m512)b);
+}
+FARSKIP_INLINE __m512d as_pairs(__m512 v) {
+  return _mm512_castps_pd(v);
+}
+FARSKIP_INLINE __m512 halve_pairs(__m512 a, __m512 b) {
+  return _mm512_castpd_ps(_mm512_unpacklo_pd(as_pairs(a), as_pairs(b))) +
+         _mm512_castpd_ps(_mm512_unpackhi_pd(as_pairs(a), as_pairs(b)));
+}
+FARSKIP_INLINE __m512 halve_quarters(__m512 a, __m512 b) {
+  return _mm512_shuffle_f32x4(a, b, 0x88) + _mm512_shuffle_f32x4(a, b, 0xdd);
+}
+template <int count>
+FARSKIP_INLINE void sums(const Vec* v, float* out) {
+  __m512 four[4];  // v[4 j] .. v[4 j + 3] summed within quarters; what is absent repeats the first
+#pragma GCC unroll 4
+  for (int j = 0; j < 4; ++j) {
+    const auto at = [&](int i) FARSKIP_LAMBDA { return v[4 * j + i < count ? 4 * j + i : 0]; };
+    four[j] =
+        4 * j < count ? halve_pairs(halve_words(at(0), at(1)), halve_words(at(2), at(3))) : four[0];
   }
-  return lanes[0];
+  const __m512 eight = halve_quarters(four[0], four[1]);
+  const __m512 all = halve_quarters(eight, count > 8 ? halve_quarters(four[2], four[3]) : eight);
+  _mm512_mask_storeu_ps(out, static_cast<__mmask16>((1u << count) - 1), all);
+}
+#else
+template <int count>
+FARSKIP_INLINE void sums(const Vec* v, float* out) {
+  for (int j = 0; j < count; ++j) {
+    float lanes[kLanes];
+    store(lanes, v[j], All{});
+    for (int width = kLanes / 2; width > 0; width /= 2) {
+      for (int i = 0; i < width; ++i) lanes[i] += lanes[i + width];
+    }
+    out[j] = lanes[0];
+  }
+}
 #endif
+FARSKIP_INLINE float sum(Vec v) {
+  float out;
+  sums<1>(&v, &out);
+  return out;
 }
 
 /// a * b + c, rounded once where the processor can. Files of this room are compiled with
