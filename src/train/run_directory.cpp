@@ -38,16 +38,18 @@ void sync_tree(const fs::path& folder) {
 }  // namespace
 
 RunDirectory::RunDirectory(fs::path out, bool resume) : out_(std::move(out)) {
+  const bool there = latest().has_value();
+  util::require(there || !fs::exists(out_ / "config.json"), out_.string(), "a model",
+                "a new folder, or that of a run to --resume");
+  util::require(resume || !there, out_.string(), "a run that was begun before",
+                "a new folder, or --resume to go on with it");
+  util::require(!resume || there, out_.string(), "no checkpoint to resume from",
+                "the folder of a run that has saved one");
   std::error_code failed;
   fs::create_directories(folder(), failed);
   if (failed)
     throw InputError(util::concat(out_.string(), ": found a place that can't be written to (",
                                   failed.message(), "), expected a folder"));
-  const bool there = latest().has_value();
-  util::require(resume || !there, out_.string(), "a run that was begun before",
-                "a new folder, or --resume to go on with it");
-  util::require(!resume || there, out_.string(), "no checkpoint to resume from",
-                "the folder of a run that has saved one");
   for (const auto& entry : fs::directory_iterator(folder()))
     if (entry.path().extension() == ".partial") fs::remove_all(entry.path());
 }

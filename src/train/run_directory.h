@@ -12,8 +12,9 @@ namespace farskip::train {
 /// OUT/checkpoints/latest and OUT/checkpoints/best name two of them, each replaced in one rename.
 class RunDirectory {
  public:
-  /// Makes the folder. InputError if it can't be made, or holds a run already and `resume` is
-  /// false, or holds none and it is true. Partial checkpoints of a killed run are removed.
+  /// Makes the folder. InputError if it can't be made, holds a model that is no run's, holds a run
+  /// already and `resume` is false, or holds none and it is true. Partial checkpoints of a killed
+  /// run are removed.
   RunDirectory(std::filesystem::path out, bool resume);
 
   const std::filesystem::path& out() const { return out_; }

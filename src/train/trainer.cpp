@@ -150,8 +150,8 @@ TrainerResult Trainer::run() {
     const bool end = step_ == last;
     const bool due = options_.eval_every > 0 && step_ % options_.eval_every == 0;
     bool better = false;
-    if (evaluates() && (due || end)) {
-      better = evaluate(progress);
+    if (due || end) {
+      if (evaluates()) better = evaluate(progress);
       metrics_->draw(directory_.plot_file(), options_.title, options_.loss_name);
     }
     const bool chosen = better && (options_.patience > 0 || !options_.eval_command.empty());
@@ -163,7 +163,6 @@ TrainerResult Trainer::run() {
     begun_ = false;
   }
   progress.finish();
-  metrics_->draw(directory_.plot_file(), options_.title, options_.loss_name);
   result.steps = step_;
   result.best = stopping_.best();
   result.stopped_early = stopping_.stop() && step_ < last;
