@@ -1,0 +1,86 @@
+#include "io/chat_template.h"
+
+#include <utility>
+
+#include "io/jinja/evaluator.h"
+#include "io/jinja/parser.h"
+#include "io/text.h"
+#include "util/error.h"
+
+namespace farskip::io {
+namespace {
+
+constexpr int64_t kMaxTemplate = int64_t{1} << 20;
+
+/// The special tokens of tokenizer_config.json, which is how templates know them.
+std::map<std::string, Json> special_tokens(const Fields& config) {
+  std::map<std::string, Json> tokens;
+  for (const char* name :
+       {"bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"})
+    if (config.has(name)) {
+      const bool is_object = config.json()[name].is_object();
+      tokens[name] = is_object ? config.object(name).string("content") : config.string(name);
+    }
+  return tokens;
+}
+
+/// The template itself, or the default one of a list.
+std::optional<std::string> template_of(const Fields& config) {
+  if (!config.has("chat_template")) return std::nullopt;
+  const Json& given = config.json()["chat_template"];
+  if (!given.is_array()) return config.string("chat_template");
+  for (size_t i = 0; i < given.size(); ++i) {
+    const Fields entry(given[i], util::concat(config.label(), ": chat_template[", i, "]"));
+    if (entry.string("name") == "default") return entry.string("template");
+  }
+  config.refuse("chat_template", "one named \"default\"");
+}
+
+}  // namespace
+
+struct ChatTemplate::Data {
+  std::vector<jinja::Statement> statements;
+  std::map<std::string, Json> tokens;
+  std::string name;
+};
+
+std::optional<ChatTemplate> ChatTemplate::open(const std::filesystem::path& model_directory) {
+  const auto file = model_directory / "chat_template.jinja";
+  const auto config_file = model_directory / "tokenizer_config.json";
+  std::map<std::string, Json> tokens;
+  std::optional<std::string> source;
+  std::string name = config_file.string() + ": chat_template";
+  if (std::filesystem::exists(config_file)) {
+    const Fields config(read_json_file(config_file), config_file.string());
+    tokens = special_tokens(config);
+    source = template_of(config);
+  }
+  if (std::filesystem::exists(file)) {
+    source = read_file(file, kMaxTemplate);
+    name = file.string();
+  }
+  if (!source) return std::nullopt;
+  return parse(*source, std::move(tokens), std::move(name));
+}
+
+ChatTemplate ChatTemplate::parse(std::string_view source, std::map<std::string, Json> tokens,
+                                 std::string name) {
+  util::require(static_cast<int64_t>(source.size()) <= kMaxTemplate, name,
+                util::concat(source.size(), " bytes"), util::concat("at most ", kMaxTemplate));
+  auto statements = jinja::parse(source, name);
+  return ChatTemplate(std::make_shared<const Data>(
+      Data{std::move(statements), std::move(tokens), std::move(name)}));
+}
+
+std::string ChatTemplate::render(const Json& messages, bool add_generation_prompt) const {
+  util::require(messages.is_array(), "messages", shown(messages), "a list");
+  jinja::Evaluator::Scope variables;
+  for (const auto& [token, text] : data_->tokens) variables[token] = text;
+  variables["messages"] = messages;
+  variables["add_generation_prompt"] = Json(add_generation_prompt);
+  variables["tools"] = Json();
+  variables["documents"] = Json();
+  return jinja::Evaluator(data_->name, std::move(variables)).run(data_->statements);
+}
+
+}  // namespace farskip::io
