@@ -109,8 +109,8 @@ def main():
     for title, model, connectivity in variants:
         slug = f"{model}-{connectivity}"
         answer = steps.run(f"Reading the held-out books: {title}", f"eval-{slug}",
-                           ["eval", out / model, "--data", books, "--teacher", out / "original", "--teacher-connectivity",
-                            "regular", "--connectivity", connectivity, "--json", *common], after=[model], answers=True)
+                           ["eval", out / model, "--data", books, "--teacher", out / "original", "--connectivity",
+                            connectivity, "--json", *common], after=[model], answers=True)
         rows.append((title, json.loads(answer)))
         answer = steps.run(f"A sample: {title}", f"sample-{slug}",
                            ["generate", out / model, "--prompt", PROMPT, "--max-new-tokens", 60, "--temperature", 0.7,
