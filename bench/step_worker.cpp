@@ -19,6 +19,9 @@
 
 #include "model/model.h"
 #include "schedule/forward.h"
+#include "train/optimizer.h"
+#include "train/task.h"
+#include "util/memory.h"
 
 using namespace farskip;
 
@@ -87,6 +90,32 @@ double decode(const model::Model& model, int64_t batch, int64_t prompt, int64_t 
   return total / static_cast<double>(count);
 }
 
+/// A model in training: pretraining's task and optimizer, kept from step to step.
+class Training {
+ public:
+  explicit Training(const model::Model& start)
+      : model_(start.trainable()),
+        task_(train::pretraining(
+            model_, {model::Connectivity::regular(model_.config.depth()), {}, nullptr, {}, {}},
+            {})),
+        optimizer_(model_.parameters(), {}) {}
+
+  double step(int64_t batch, int64_t length) {
+    const at::Tensor tokens = random_tokens(model_, batch, length);
+    train::Rows rows{tokens, at::roll(tokens, -1, 1), at::ones_like(tokens, at::kBool)};
+    return milliseconds([&] {
+      optimizer_.zero_gradients();
+      task_->backward(rows, 1.0 / static_cast<double>(tokens.numel()), 1);
+      optimizer_.step(1e-5, 1);
+    });
+  }
+
+ private:
+  model::Model model_;
+  std::unique_ptr<train::Task> task_;
+  train::AdamW optimizer_;
+};
+
 double gemm_gflops(at::ScalarType dtype) {
   const c10::InferenceMode inference;
   const int64_t m = 2048, k = 512, n = 4096;
@@ -109,6 +138,7 @@ double bandwidth_gbps() {
 }  // namespace
 
 int main(int argc, char** argv) {
+  util::keep_freed_memory();  // as the program does
   CLI::App app("Times single steps on request (see the head of this file)");
   std::string directory, dtype = "bfloat16";
   int threads = 1;
@@ -120,6 +150,7 @@ int main(int argc, char** argv) {
   const model::Model model =
       model::load_model(directory, dtype == "bfloat16" ? at::kBFloat16 : at::kFloat);
 
+  std::optional<Training> training;
   for (std::string request; std::cin >> request;) {
     int64_t batch = 0, length = 0, count = 0;
     if (request == "prefill") {
@@ -128,6 +159,10 @@ int main(int argc, char** argv) {
     } else if (request == "decode") {
       std::cin >> batch >> length >> count;
       answer("ms", decode(model, batch, length, count));
+    } else if (request == "train") {
+      std::cin >> batch >> length;
+      if (!training) training.emplace(model);
+      answer("ms", training->step(batch, length));
     } else if (request == "gemm") {
       answer("gflops", gemm_gflops(model.dtype));
     } else if (request == "bandwidth") {
