@@ -10,8 +10,11 @@
 namespace farskip::train {
 namespace {
 
-constexpr int64_t kChunkBytes = int64_t{128} << 20;  ///< of one chunk's float32 logits
-constexpr int64_t kBlockBytes = int64_t{64} << 20;   ///< of one block of the head's gradient
+// Chunks are small enough that their logits stay near the cache and their memory with the process,
+// and have rows enough that reading the head is not what a chunk costs.
+constexpr int64_t kChunkBytes = int64_t{16} << 20;  ///< of one chunk's float32 logits
+constexpr int64_t kLeastRows = 128;
+constexpr int64_t kBlockBytes = int64_t{64} << 20;  ///< of one block of the head's gradient
 
 at::ScalarType wide(at::ScalarType dtype) {
   return dtype == at::kDouble ? at::kDouble : at::kFloat;
@@ -24,7 +27,7 @@ class Chunks {
       : rows_(rows), count_(rows.defined() ? rows.numel() : tokens), chunk_(chunk) {
     if (chunk_ <= 0)
       chunk_ =
-          std::max<int64_t>(1, kChunkBytes / (vocabulary * static_cast<int64_t>(sizeof(float))));
+          std::max(kLeastRows, kChunkBytes / (vocabulary * static_cast<int64_t>(sizeof(float))));
   }
   int64_t count() const { return count_; }
   /// body(take, put): take(tensor) gives the chunk's rows of [N, ...], put(into, values) stores

@@ -25,7 +25,7 @@ struct HeadInput {
   at::Tensor rows;            ///< int64 [M], distinct: the only rows that count; undefined = all
   double temperature = 1;     ///< tau
   int64_t chunk = 0;          ///< tokens at a time; 0 = as many as make one chunk of float32 logits
-                              ///< 128 MiB (about five such buffers are alive at the peak)
+                              ///< 16 MiB, but at least 128 (about five such buffers are alive)
 };
 
 /// Sums over the selected rows.
