@@ -138,7 +138,7 @@ double bandwidth_gbps() {
 }  // namespace
 
 int main(int argc, char** argv) {
-  util::keep_freed_memory();  // as the program does
+  util::configure_memory();  // as the program does
   CLI::App app("Times single steps on request (see the head of this file)");
   std::string directory, dtype = "bfloat16";
   int threads = 1;
@@ -148,7 +148,8 @@ int main(int argc, char** argv) {
   CLI11_PARSE(app, argc, argv);
   at::set_num_threads(threads);
   const model::Model model =
-      model::load_model(directory, dtype == "bfloat16" ? at::kBFloat16 : at::kFloat);
+      model::load_model(directory, dtype == "bfloat16" ? at::kBFloat16 : at::kFloat, at::kCPU,
+                        model::Residence::copied);
 
   std::optional<Training> training;
   for (std::string request; std::cin >> request;) {

@@ -28,7 +28,7 @@ std::string first_line(const std::string& text) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  util::keep_freed_memory();
+  util::configure_memory();
   CLI::App app("Mixture-of-Experts models whose communication runs under compute (FarSkip).",
                "farskip");
   app.set_version_flag("--version", "farskip 0.1.0");

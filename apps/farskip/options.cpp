@@ -108,8 +108,10 @@ void add_json(CLI::App& verb, bool& json) {
   verb.add_flag("--json", json, "One JSON object on stdout");
 }
 
-model::Model load(const std::string& directory, const RunOptions& options) {
-  model::Model model = model::load_model(directory, options.scalar_type(), options.torch_device());
+model::Model load(const std::string& directory, const RunOptions& options,
+                  model::Residence residence) {
+  model::Model model =
+      model::load_model(directory, options.scalar_type(), options.torch_device(), residence);
   if (!model.unused.empty())
     std::cerr << "farskip: note: " << model.unused.size()
               << " tensors of the checkpoint are not part of the model (first: "

@@ -31,7 +31,8 @@ void add_seed(CLI::App& verb, uint64_t& seed);
 void add_json(CLI::App& verb, bool& json);
 
 /// Loads the model and says on stderr what was found besides.
-model::Model load(const std::string& directory, const RunOptions& options);
+model::Model load(const std::string& directory, const RunOptions& options,
+                  model::Residence residence = model::Residence::mapped);
 
 /// `tokens`, int64 [batch, length], of a safetensors file.
 at::Tensor read_tokens(const std::string& file);

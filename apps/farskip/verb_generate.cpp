@@ -101,7 +101,7 @@ void run(Options& options) {
     if (stop.empty())
       throw InputError("--stop: found an empty text, expected at least one character");
   check(options.generate.sampling);
-  const model::Model model = load(options.model, options.run);
+  const model::Model model = load(options.model, options.run, model::Residence::copied);
   const bool has_tokenizer =
       std::filesystem::exists(std::filesystem::path(options.model) / "tokenizer.json");
   std::optional<io::Tokenizer> tokenizer;

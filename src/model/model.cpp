@@ -18,9 +18,10 @@ at::ScalarType held_dtype(const Binding& binding, at::ScalarType dtype) {
 /// One piece comes as it is, from the mapped file if its dtype is right; several are copied into
 /// the stacked parameter.
 at::Tensor load_parameter(const io::Checkpoint& checkpoint, const Binding& binding,
-                          at::TensorOptions options) {
+                          at::TensorOptions options, Residence residence) {
   if (binding.pieces.size() == 1)
-    return checkpoint.require(binding.pieces.front().name, binding.shape).to(options);
+    return checkpoint.require(binding.pieces.front().name, binding.shape)
+        .to(options, /*non_blocking=*/false, /*copy=*/residence == Residence::copied);
   at::Tensor stacked = at::empty(binding.shape, options);
   for (const Piece& piece : binding.pieces)
     binding.view(stacked, piece).copy_(checkpoint.require(piece.name, piece.shape));
@@ -69,7 +70,7 @@ at::ScalarType default_dtype(const ModelConfig& config) {
 }
 
 Model load_model(const std::filesystem::path& directory, std::optional<at::ScalarType> dtype,
-                 at::Device device) {
+                 at::Device device, Residence residence) {
   Model model;
   model.config = read_config(directory / "config.json");
   model.dtype = dtype.value_or(default_dtype(model.config));
@@ -80,7 +81,7 @@ Model load_model(const std::filesystem::path& directory, std::optional<at::Scala
   std::set<std::string> used;
   for (const Binding& binding : bind(model.weights, model.config)) {
     const auto options = at::TensorOptions(held_dtype(binding, model.dtype)).device(device);
-    binding.parameter->value = load_parameter(checkpoint, binding, options);
+    binding.parameter->value = load_parameter(checkpoint, binding, options, residence);
     for (const Piece& piece : binding.pieces) used.insert(piece.name);
   }
   if (model.config.tied_embeddings) used.insert("lm_head.weight");  // some files store it anyway

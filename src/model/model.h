@@ -34,10 +34,14 @@ struct Model {
 /// (float16 is run in float32).
 at::ScalarType default_dtype(const ModelConfig& config);
 
-/// Loads a Hugging Face directory. Tensors that need no conversion stay in the mapped file.
-/// InputError by name for missing or misshapen tensors.
+/// Where weights that need no conversion stay: in the pages of the mapped file, or copied to memory
+/// of the process, which is read faster (huge pages) where a model is decoded for long.
+enum class Residence { mapped, copied };
+
+/// Loads a Hugging Face directory. InputError by name for missing or misshapen tensors.
 Model load_model(const std::filesystem::path& directory,
-                 std::optional<at::ScalarType> dtype = std::nullopt, at::Device device = at::kCPU);
+                 std::optional<at::ScalarType> dtype = std::nullopt, at::Device device = at::kCPU,
+                 Residence residence = Residence::mapped);
 
 /// Random weights as transformers initialises them: matrices normal with initializer_range, norms
 /// one, biases zero. The same for the same seed.
