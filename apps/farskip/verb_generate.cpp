@@ -3,6 +3,7 @@
 #include <iostream>
 
 #include "engine/generate.h"
+#include "io/chat_template.h"
 #include "io/json_file.h"
 #include "io/tokenizer.h"
 #include "options.h"
@@ -15,7 +16,7 @@ namespace {
 struct Options {
   std::string model, prompt, prompt_tokens;
   std::vector<std::string> stops;
-  bool json = false;
+  bool chat = false, json = false;
   engine::GenerateOptions generate;
   RunOptions run;
 };
@@ -32,6 +33,15 @@ std::vector<int64_t> parse_tokens(const std::string& text) {
     if (next == end) return tokens;
     at = next + 1;
   }
+}
+
+/// The prompt's tokens; as one user message in the model's chat template where that is asked for.
+std::vector<int64_t> encode_prompt(const Options& options, const io::Tokenizer& tokenizer) {
+  if (!options.chat) return tokenizer.encode(options.prompt, /*add_special_tokens=*/true);
+  const auto chat = io::ChatTemplate::open(options.model);
+  if (!chat) throw InputError(options.model + ": found no chat template, expected one for --chat");
+  const io::Json messages = {{{"role", "user"}, {"content", options.prompt}}};
+  return tokenizer.encode(chat->render(messages, /*add_generation_prompt=*/true));
 }
 
 /// Streams text as it comes and looks for stop strings.
@@ -109,7 +119,7 @@ void run(Options& options) {
     tokenizer = io::Tokenizer::open(options.model);
 
   const auto prompt = options.prompt.empty() ? parse_tokens(options.prompt_tokens)
-                                             : tokenizer->encode(options.prompt, true);
+                                             : encode_prompt(options, *tokenizer);
   options.generate.connectivity = options.run.resolve(model.config);
   options.generate.execution = options.run.schedule_execution();
   options.generate.stop_tokens = model.config.eos_tokens;
@@ -135,6 +145,8 @@ void add_generate(CLI::App& app) {
   add_model(verb, options->model);
   verb.add_option("--prompt", options->prompt, "Text to continue");
   verb.add_option("--prompt-tokens", options->prompt_tokens, "Token ids to continue: 1,2,3");
+  verb.add_flag("--chat", options->chat, "The prompt is a user's message in the chat template")
+      ->needs("--prompt");
   verb.add_option("--max-new-tokens", options->generate.max_new_tokens, "Tokens at most")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 24))
       ->capture_default_str();
@@ -148,7 +160,9 @@ void add_generate(CLI::App& app) {
   add_json(verb, options->json);
   add_run_options(verb, options->run);
   examples(verb, {"farskip generate DeepSeek-V2-Lite --prompt 'Once upon a time'",
-                  "farskip generate model --prompt-tokens 1,2,3 --max-new-tokens 8 --json"});
+                  "farskip generate model --prompt-tokens 1,2,3 --max-new-tokens 8 --json",
+                  "farskip generate model --chat --prompt 'Why is the sky blue?' --temperature 0.7 "
+                  "--top-p 0.9 --seed 1"});
   verb.callback([options] { run(*options); });
 }
 
