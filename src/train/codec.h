@@ -2,10 +2,17 @@
 #pragma once
 #include <filesystem>
 
+#include "io/chat_template.h"
 #include "model/config.h"
 #include "train/samples.h"
 
 namespace farskip::train {
+
+/// A conversation as the template writes it, cut at what is learnt: for every assistant message the
+/// text between its generation prompt and the end of the message. Where a template rewrites earlier
+/// turns once there are later ones (dropped thoughts), those earlier ones are not learnt.
+/// InputError if nothing can be learnt or the template refuses the conversation.
+std::vector<Turn> chat_turns(const io::ChatTemplate& chat, const io::Json& messages);
 
 /// Reads tokenizer.json (and what belongs to it) of a folder. InputError if there is none, or if it
 /// has more tokens than the model.
