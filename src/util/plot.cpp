@@ -39,7 +39,9 @@ std::string number(double value, const char* format = "%.1f") {
   return text;
 }
 
-std::string tick_label(double value) {
+/// The same number of digits after the point for all ticks of a linear axis, `step` apart; 0: as
+/// few as each needs.
+std::string tick_label(double value, double step) {
   const double size = std::abs(value);
   const struct {
     double unit;
@@ -47,6 +49,10 @@ std::string tick_label(double value) {
   } units[] = {{1e9, "G"}, {1e6, "M"}, {1e4, "k"}};
   for (const auto& [unit, suffix] : units)
     if (size >= unit) return number(value / (unit == 1e4 ? 1e3 : unit), "%.4g") + suffix;
+  if (step > 0 && step < 1 && step >= 1e-4) {
+    const int digits = static_cast<int>(std::ceil(-std::log10(step) - 1e-9));
+    return number(value, ("%." + std::to_string(digits) + "f").c_str());
+  }
   return number(size < 1e-12 ? 0 : value, "%.4g");
 }
 
@@ -70,6 +76,7 @@ struct Axis {
 
   Axis(bool log, double low, double high, int count)
       : log(log), ticks(log ? log_ticks(low, high) : nice_ticks(low, high, count)) {}
+  std::string label(double tick) const { return tick_label(tick, log ? 0 : ticks[1] - ticks[0]); }
   /// 0 at the first tick, 1 at the last.
   double place(double value) const {
     const auto scale = [&](double v) { return log ? std::log10(v) : v; };
@@ -157,11 +164,11 @@ std::string svg(const Plot& plot) {
   out += text(kLeft, 26, plot.title, "font-size=\"16\" font-weight=\"bold\" fill=\"#222\"");
   for (const double tick : y_axis.ticks) {
     out += line(kLeft, py(tick), kLeft + inner_width, py(tick), "#e2e2e2");
-    out += text(kLeft - 8, py(tick) + 4, tick_label(tick), "text-anchor=\"end\" fill=\"#444\"");
+    out += text(kLeft - 8, py(tick) + 4, y_axis.label(tick), "text-anchor=\"end\" fill=\"#444\"");
   }
   for (const double tick : x_axis.ticks) {
     out += line(px(tick), kTop + inner_height, px(tick), kTop + inner_height + 5, "#666");
-    out += text(px(tick), kTop + inner_height + 20, tick_label(tick),
+    out += text(px(tick), kTop + inner_height + 20, x_axis.label(tick),
                 "text-anchor=\"middle\" fill=\"#444\"");
   }
   out += line(kLeft, kTop + inner_height, kLeft + inner_width, kTop + inner_height, "#666");

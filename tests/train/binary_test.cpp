@@ -147,6 +147,7 @@ TEST_F(Verbs, CombinationsWithoutEffectAreRefusedInOneLine) {
       {pretrain("out", "--balance none --balance-weight 1"), "--balance-weight"},
       {pretrain("out", "--tokens-total 5"), "--tokens-total"},
       {pretrain("out", "--resume"), "no checkpoint"},
+      {pretrain("."), "found a model"},
       {pretrain("out", "--data /nowhere.txt"), "/nowhere.txt"},
       {pretrain("out", "--learning-rate 0"), "--learning-rate"}};
   for (const auto& [arguments, expected] : table) {

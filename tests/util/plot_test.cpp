@@ -39,6 +39,12 @@ TEST(Plot, EmptyAndConstantSeriesHaveAxesToo) {
               Not(HasSubstr("nan")));
 }
 
+TEST(Plot, TicksOfAnAxisHaveTheSameDigits) {
+  const std::string drawn = svg({.title = "t", .series = {{"a", {{0, 7}, {1, 8.4}}, false}}});
+  for (const char* label : {">7.0<", ">7.5<", ">8.5<", ">0.2<"})
+    EXPECT_THAT(drawn, HasSubstr(label));
+}
+
 TEST(Plot, TicksAreRoundAndCoverTheRange) {
   EXPECT_THAT(nice_ticks(0.3, 9.2, 5), ElementsAre(0, 2, 4, 6, 8, 10));
   EXPECT_THAT(nice_ticks(0, 1000, 2), ElementsAre(0, 500, 1000));
