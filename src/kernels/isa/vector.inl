@@ -45,8 +45,12 @@ FARSKIP_INLINE Vec load(const float* p, All) {
   return *reinterpret_cast<const LooseVec*>(p);
 }
 FARSKIP_INLINE Vec load(const bf16* p, All) {
-  const Halves halves = *reinterpret_cast<const LooseHalves*>(p);
-  return (Vec)(__builtin_convertvector(halves, Bits) << 16);
+#ifdef FARSKIP_AVX512  // GCC 12 widens and narrows in several steps
+  const Bits bits = (Bits)_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)p));
+#else
+  const Bits bits = __builtin_convertvector(*reinterpret_cast<const LooseHalves*>(p), Bits);
+#endif
+  return (Vec)(bits << 16);
 }
 
 /// The nearest bfloat16 (ties to even, NaN stays NaN) in the low half of each lane.
@@ -59,7 +63,11 @@ FARSKIP_INLINE void store(float* p, Vec v, All) {
   *reinterpret_cast<LooseVec*>(p) = v;
 }
 FARSKIP_INLINE void store(bf16* p, Vec v, All) {
+#ifdef FARSKIP_AVX512
+  _mm256_storeu_si256((__m256i*)p, _mm512_cvtepi32_epi16((__m512i)nearest_bf16(v)));
+#else
   *reinterpret_cast<LooseHalves*>(p) = __builtin_convertvector(nearest_bf16(v), Halves);
+#endif
 }
 
 /// The end of a row passes through a padded copy, so that it meets the same arithmetic.
