@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT / "data" / "demo"
 FARSKIP = ROOT / "build" / "farskip"
 PROMPT = "The captain looked at the sea and said"
-SEQUENCE, BATCH_TOKENS = 256, 2048
+SEQUENCE, BATCH_TOKENS, HELD_OUT_TOKENS = 256, 2048, 81920
 PRETRAIN_STEPS, RECOVERY_STEPS = 600, 150
 
 
@@ -97,7 +97,7 @@ def main():
               ["pretrain", "--config", DATA / "config.json", "--tokenizer", DATA / "tokenizer.json", "--data", train,
                "--out", out / "original", "--steps", pretrain_steps, "--learning-rate", 2e-3, *learning])
     recovery = ["distill", out / "original", "--data", train, "--connectivity", "farskip", "--steps", recovery_steps,
-                "--learning-rate", 5e-4, *learning]
+                "--learning-rate", 5e-4, "--seed", 1, *learning]
     steps.run(f"FarSkip, fine-tuned: {recovery_steps} steps of cross entropy", "sft",
               recovery + ["--out", out / "sft", "--loss", "sft"], after=["original"])
     steps.run(f"FarSkip, self-distilled: {recovery_steps} steps of KL to the original", "fcsd",
@@ -109,7 +109,7 @@ def main():
     for title, model, connectivity in variants:
         slug = f"{model}-{connectivity}"
         answer = steps.run(f"Reading the held-out books: {title}", f"eval-{slug}",
-                           ["eval", out / model, "--data", books, "--teacher", out / "original", "--connectivity",
+                           ["eval", out / model, "--data", books, "--max-tokens", HELD_OUT_TOKENS, "--teacher", out / "original", "--connectivity",
                             connectivity, "--json", *common], after=[model], answers=True)
         rows.append((title, json.loads(answer)))
         answer = steps.run(f"A sample: {title}", f"sample-{slug}",
