@@ -277,10 +277,13 @@ void ExpressionParser::parse_arguments(Expression& call) {
     if (tokens_.take_operator(")")) break;
     first = false;
     Expression argument = parse();
-    if (argument.kind == Kind::kName && tokens_.take_operator("="))
-      call.keywords.emplace_back(argument.name, parse());
-    else
-      call.children.push_back(std::move(argument));
+    if (argument.kind == Kind::kName && tokens_.take_operator("=")) {
+      call.keywords.push_back(argument.name);
+      argument = parse();
+    } else if (!call.keywords.empty()) {
+      tokens_.refuse_next("no plain argument behind a named one");
+    }
+    call.children.push_back(std::move(argument));
   }
 }
 

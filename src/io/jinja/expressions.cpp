@@ -134,9 +134,14 @@ Value Evaluator::slice(const Expression& expression) {
 
 Call Evaluator::call_of(const Expression& expression, std::string name, Value subject) {
   Call call{name_, expression.line, std::move(name), std::move(subject), {}, {}};
-  for (size_t i = 1; i < expression.children.size(); ++i)
-    call.arguments.push_back(evaluate(expression.children[i]));
-  for (const auto& [keyword, value] : expression.keywords) call.keywords[keyword] = evaluate(value);
+  const size_t plain = expression.children.size() - expression.keywords.size();
+  for (size_t i = 1; i < expression.children.size(); ++i) {
+    Value value = evaluate(expression.children[i]);
+    if (i < plain)
+      call.arguments.push_back(std::move(value));
+    else
+      call.keywords[expression.keywords[i - plain]] = std::move(value);
+  }
   return call;
 }
 

@@ -1,7 +1,6 @@
 // What a template consists of, once parsed.
 #pragma once
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "io/json_file.h"
@@ -18,8 +17,8 @@ struct Expression {
     kAttribute,  ///< children[0].name
     kItem,       ///< children[0][children[1]]
     kSlice,      ///< children[0][children[1]:children[2]:children[3]]; null literals where absent
-    kCall,       ///< children[0](children[1..], keywords)
-    kFilter,     ///< children[0] | name(children[1..], keywords)
+    kCall,       ///< children[0](children[1..]), the last of which may have names
+    kFilter,     ///< children[0] | name(children[1..]), as a call
     kTest,       ///< children[0] is name(children[1..])
     kUnary,      ///< name (not, -) children[0]
     kBinary,     ///< children[0] name children[1]
@@ -30,7 +29,7 @@ struct Expression {
   std::string name;
   Json literal;
   std::vector<Expression> children;
-  std::vector<std::pair<std::string, Expression>> keywords;
+  std::vector<std::string> keywords;  ///< names of the last children of a kCall or kFilter
 };
 
 struct Statement {
