@@ -14,7 +14,7 @@ namespace {
 // and have rows enough that reading the head is not what a chunk costs.
 constexpr int64_t kChunkBytes = int64_t{16} << 20;  ///< of one chunk's float32 logits
 constexpr int64_t kLeastRows = 128;
-constexpr int64_t kBlockBytes = int64_t{64} << 20;  ///< of one block of the head's gradient
+constexpr int64_t kBlockBytes = int64_t{16} << 20;  ///< of one block of the head's gradient
 
 at::ScalarType wide(at::ScalarType dtype) {
   return dtype == at::kDouble ? at::kDouble : at::kFloat;
