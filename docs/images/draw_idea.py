@@ -1,6 +1,6 @@
 """Draws idea.svg, the README's picture: two layers on the time axis, regular and FarSkip. Lengths are an illustration.
 
-    python3 docs/images/draw_idea.py && rsvg-convert docs/images/idea.svg -o /tmp/idea.png
+    python3 docs/images/draw_idea.py && rsvg-convert docs/images/idea.svg -o idea.png
 """
 from pathlib import Path
 
