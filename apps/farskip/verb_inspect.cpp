@@ -1,9 +1,9 @@
 // inspect: what a checkpoint or a config.json is, without running it.
 #include <iostream>
-#include <set>
 
 #include "io/checkpoint.h"
 #include "io/json_file.h"
+#include "io/text.h"
 #include "model/parameter_count.h"
 #include "options.h"
 #include "util/error.h"
@@ -59,17 +59,10 @@ std::vector<std::string> check_tensors(const std::string& directory,
                                        const model::ModelConfig& config) {
   const auto checkpoint = io::Checkpoint::open(directory);
   model::Weights weights;
-  std::set<std::string> used;
-  for (const model::Binding& binding : model::bind(weights, config))
-    for (const model::Piece& piece : binding.pieces) {
-      checkpoint.require(piece.name, piece.shape);
-      used.insert(piece.name);
-    }
-  if (config.tied_embeddings) used.insert("lm_head.weight");
-  std::vector<std::string> unused;
-  for (const std::string& name : checkpoint.names())
-    if (!used.contains(name)) unused.push_back(name);
-  return unused;
+  const auto bindings = model::bind(weights, config);
+  for (const model::Binding& binding : bindings)
+    for (const model::Piece& piece : binding.pieces) checkpoint.require(piece.name, piece.shape);
+  return model::unused_tensors(bindings, config, checkpoint.names());
 }
 
 std::string human(double value) {
@@ -120,7 +113,7 @@ void print(const io::Json& found) {
          text);
   }
   for (const auto& name : found["unused_tensors"])
-    line("not part of the model", name.get<std::string>());
+    line("not part of the model", io::printable(name.get<std::string>()));
 }
 
 void run(const std::string& where, bool json) {

@@ -1,6 +1,5 @@
 #include "model/config.h"
 
-#include <algorithm>
 #include <cmath>
 
 #include "io/json_file.h"
@@ -81,12 +80,6 @@ void check_size(const ModelConfig& config, const std::string& name) {
 }
 
 }  // namespace
-
-bool ModelConfig::has_shared_experts() const {
-  return std::any_of(layers.begin(), layers.end(), [](const LayerConfig& layer) {
-    return layer.moe && layer.moe->shared_width > 0;
-  });
-}
 
 ModelConfig parse_config(const nlohmann::ordered_json& json, const std::string& name) {
   const io::Fields fields(json, name);

@@ -116,7 +116,6 @@ struct ModelConfig {
 
   int64_t depth() const { return static_cast<int64_t>(layers.size()); }
   bool is_moe(int64_t layer) const { return layers.at(layer).moe.has_value(); }
-  bool has_shared_experts() const;
 };
 
 /// Reads a config.json. InputError names the first field that is missing, absurd, contradictory or

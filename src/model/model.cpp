@@ -3,7 +3,7 @@
 #include <ATen/ATen.h>
 #include <ATen/CPUGeneratorImpl.h>
 
-#include <set>
+#include <map>
 
 #include "io/checkpoint.h"
 #include "util/error.h"
@@ -78,16 +78,13 @@ Model load_model(const std::filesystem::path& directory, std::optional<at::Scala
   model.directory = directory;
   const auto checkpoint = io::Checkpoint::open(directory);
 
-  std::set<std::string> used;
-  for (const Binding& binding : bind(model.weights, model.config)) {
+  const auto bindings = bind(model.weights, model.config);
+  for (const Binding& binding : bindings) {
     const auto options = at::TensorOptions(held_dtype(binding, model.dtype)).device(device);
     binding.parameter->value = load_parameter(checkpoint, binding, options, residence);
-    for (const Piece& piece : binding.pieces) used.insert(piece.name);
   }
-  if (model.config.tied_embeddings) used.insert("lm_head.weight");  // some files store it anyway
   tie(model);
-  for (const std::string& name : checkpoint.names())
-    if (!used.contains(name)) model.unused.push_back(name);
+  model.unused = unused_tensors(bindings, model.config, checkpoint.names());
   return model;
 }
 

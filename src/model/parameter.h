@@ -12,9 +12,8 @@ namespace farskip::model {
 /// every value below float64 (bfloat16 micro-batches would lose what they add up) and which is the
 /// seam where the weight gradients can be queued as fillers of communication gaps.
 struct Parameter {
-  std::string name;  ///< Hugging Face tensor name; stacked experts carry "{e}" where the expert's
-                     ///< index stands
-  at::Tensor value;  ///< undefined where the model has no such parameter (no bias, for instance)
+  std::string name;     ///< of its tensor in the checkpoint; the first one's, where it is several
+  at::Tensor value;     ///< undefined where the model has no such parameter (no bias, for instance)
   at::Tensor gradient;  ///< same shape as value; undefined when the parameter is frozen or the
                         ///< model only infers
 

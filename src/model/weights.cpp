@@ -2,6 +2,8 @@
 
 #include <ATen/ATen.h>
 
+#include <set>
+
 #include "util/error.h"
 
 namespace farskip::model {
@@ -124,6 +126,19 @@ std::vector<Binding> bind(Weights& weights, const ModelConfig& config) {
     table.add(weights.head, "lm_head.weight", {config.vocabulary, config.hidden});
   for (Binding& binding : table.bindings) binding.parameter->name = binding.pieces.front().name;
   return std::move(table.bindings);
+}
+
+std::vector<std::string> unused_tensors(const std::vector<Binding>& bindings,
+                                        const ModelConfig& config,
+                                        const std::vector<std::string>& names) {
+  std::set<std::string> used;
+  for (const Binding& binding : bindings)
+    for (const Piece& piece : binding.pieces) used.insert(piece.name);
+  if (config.tied_embeddings) used.insert("lm_head.weight");
+  std::vector<std::string> unused;
+  for (const std::string& name : names)
+    if (!used.contains(name)) unused.push_back(name);
+  return unused;
 }
 
 }  // namespace farskip::model

@@ -73,4 +73,10 @@ struct Binding {
 /// embedding, layers, final norm, head (absent when tied). Resizes `weights.layers`.
 std::vector<Binding> bind(Weights& weights, const ModelConfig& config);
 
+/// Those of a checkpoint's tensors that are not in the table. The head of tied embeddings, which
+/// some files store anyway, is not among them.
+std::vector<std::string> unused_tensors(const std::vector<Binding>& bindings,
+                                        const ModelConfig& config,
+                                        const std::vector<std::string>& names);
+
 }  // namespace farskip::model

@@ -61,24 +61,23 @@ Expression ExpressionParser::parse() {
   return value;
 }
 
-Expression ExpressionParser::parse_or() {
-  Expression left = parse_and();
-  while (tokens_.at_name("or")) {
+Expression ExpressionParser::parse_joined(const char* word,
+                                          Expression (ExpressionParser::*operand)()) {
+  Expression left = (this->*operand)();
+  while (tokens_.at_name(word)) {
     count_link();
     Expression both = node(Kind::kBinary, tokens_.next().text);
-    left = with(with(std::move(both), std::move(left)), parse_and());
+    left = with(with(std::move(both), std::move(left)), (this->*operand)());
   }
   return left;
 }
 
+Expression ExpressionParser::parse_or() {
+  return parse_joined("or", &ExpressionParser::parse_and);
+}
+
 Expression ExpressionParser::parse_and() {
-  Expression left = parse_not();
-  while (tokens_.at_name("and")) {
-    count_link();
-    Expression both = node(Kind::kBinary, tokens_.next().text);
-    left = with(with(std::move(both), std::move(left)), parse_not());
-  }
-  return left;
+  return parse_joined("and", &ExpressionParser::parse_not);
 }
 
 Expression ExpressionParser::parse_not() {

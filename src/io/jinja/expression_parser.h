@@ -20,6 +20,8 @@ class ExpressionParser {
   Expression parse_without_condition();
 
  private:
+  /// Operands joined by a word, from the left.
+  Expression parse_joined(const char* word, Expression (ExpressionParser::*operand)());
   Expression parse_or();
   Expression parse_and();
   Expression parse_not();
