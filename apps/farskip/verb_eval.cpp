@@ -2,10 +2,10 @@
 #include <iostream>
 #include <limits>
 
-#include "eval/evaluate.h"
 #include "io/json_file.h"
 #include "options.h"
 #include "train/codec.h"
+#include "train/evaluate.h"
 #include "util/error.h"
 #include "util/progress.h"
 #include "util/table.h"
@@ -22,7 +22,7 @@ struct Options {
   RunOptions run;
 };
 
-io::Json describe(const eval::Evaluation& found) {
+io::Json describe(const train::Evaluation& found) {
   io::Json json = {{"tokens", found.tokens},
                    {"loss", found.loss},
                    {"perplexity", found.perplexity()},
@@ -36,7 +36,7 @@ io::Json describe(const eval::Evaluation& found) {
   return json;
 }
 
-void print(const eval::Evaluation& found) {
+void print(const train::Evaluation& found) {
   util::Table table({"measure", "value"});
   table.add({"positions", util::grouped(found.tokens)});
   table.add({"loss (nats a token)", util::fixed(found.loss, 4)});
@@ -69,18 +69,22 @@ void run(Options options) {
       options.max_tokens ? options.max_tokens : std::numeric_limits<int64_t>::max());
 
   const auto execution = options.run.schedule_execution();
-  const eval::Subject subject{model,
-                              {options.run.resolve(model.config), execution, nullptr, {}, {}}};
-  std::optional<eval::Subject> teacher;
+  const train::Subject subject{model,
+                               {options.run.resolve(model.config), execution, nullptr, {}, {}}};
+  std::optional<train::Subject> teacher;
   if (other) {
     const auto theirs = options.teacher_connectivity == "regular"
                             ? model::Connectivity::regular(other->config.depth())
                             : other->config.connectivity;
-    teacher.emplace(eval::Subject{*other, {theirs, execution, nullptr, {}, {}}});
+    teacher.emplace(train::Subject{*other, {theirs, execution, nullptr, {}, {}}});
   }
   util::Progress progress("evaluating", rows.count());
-  const auto found = eval::evaluate(subject, teacher ? &*teacher : nullptr, rows,
-                                    {options.batch, [&](int64_t done) { progress.update(done); }});
+  train::EvaluateOptions settings;
+  settings.rows_at_once = options.batch;
+  settings.on_part = [&, done = int64_t{0}](const train::Rows& part) mutable {
+    progress.update(done += part.count());
+  };
+  const auto found = train::evaluate(subject, teacher ? &*teacher : nullptr, rows, settings);
   progress.finish();
   if (options.json) {
     std::cout << describe(found).dump() << "\n";

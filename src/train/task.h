@@ -7,6 +7,7 @@
 
 #include "model/model.h"
 #include "schedule/forward.h"
+#include "train/evaluate.h"
 #include "train/loader.h"
 #include "train/loss.h"
 
@@ -19,13 +20,9 @@ struct MicroStep {
   bool finite = true;
 };
 
-/// Means over the positions that count in validation rows.
 struct Validation {
-  double loss = 0;  ///< of the task's own objective
-  std::optional<double> cross_entropy, kl, agreement;
-  std::vector<double> router_agreement;  ///< a MoE layer; empty without a teacher
-
-  double mean_router_agreement() const;
+  double loss = 0;  ///< of the task's own objective, a mean over the positions that count
+  Evaluation figures;
 };
 
 class Task {
@@ -76,9 +73,6 @@ std::unique_ptr<Task> distillation(const model::Model& teacher,
 
 /// DeepSeek-V2's balance loss of one layer and its graph: `sequences` equally long ones.
 at::Tensor balance_loss(const model::Routes& routes, int64_t sequences);
-
-/// Mean over tokens of |a and b| / k, for choices int64 [N, k] of the same N and k.
-double route_overlap(const at::Tensor& a, const at::Tensor& b);
 
 /// Weights that one token meets: all but the embedding, of the experts top_k.
 double active_weights(const model::Model& model);

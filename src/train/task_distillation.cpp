@@ -50,42 +50,23 @@ class Distillation : public Task {
   }
 
   Validation validate(const Rows& rows) override {
-    at::NoGradGuard no_grad;
-    HeadSums sums;
+    std::vector<at::Tensor> teacher_x, student_x;
     double l2 = 0;
-    std::vector<double> agreement;
-    for (int64_t row = 0; row < rows.count(); ++row) {
-      const Rows one = rows.slice(row, 1);
-      const auto batch = model::Batch::whole(one.tokens.to(student_.device));
-      std::vector<at::Tensor> teacher_x, student_x, chosen;
-      schedule::ForwardOptions teacher = collecting(teacher_forward_, teacher_x);
-      teacher.on_routing = [&](int64_t, const model::Routes& routes) {
-        chosen.push_back(routes.experts);
+    EvaluateOptions options;
+    options.temperature = options_.temperature;
+    if (options_.loss == Loss::kl_and_l2)
+      options.on_part = [&](const Rows& part) {
+        l2 +=
+            hidden_l2(student_x, teacher_x, part.selected().to(student_.device), options_.l2_weight)
+                .loss;
+        teacher_x.clear();
+        student_x.clear();
       };
-      const at::Tensor teacher_hidden = schedule::forward(teacher_, batch, teacher);
-      schedule::ForwardOptions student = collecting(student_forward_, student_x);
-      size_t layer = 0;
-      agreement.resize(chosen.size());
-      student.on_routing = [&](int64_t, const model::Routes& routes) {
-        agreement[layer] += route_overlap(chosen[layer], routes.experts);
-        ++layer;
-      };
-      const HeadInput input =
-          head_input(schedule::forward(student_, batch, student), teacher_hidden, one);
-      sums += head_statistics(input);
-      if (options_.loss == Loss::kl_and_l2)
-        l2 += hidden_l2(student_x, teacher_x, input.rows, options_.l2_weight).loss;
-    }
-    const double count = static_cast<double>(std::max<int64_t>(1, sums.rows));
-    Validation found;
-    found.cross_entropy = sums.cross_entropy / count;
-    found.kl = sums.kl / count;
-    found.agreement = static_cast<double>(sums.agree) / count;
-    found.loss =
-        options_.loss == Loss::cross_entropy ? *found.cross_entropy : *found.kl + l2 / count;
-    for (const double sum : agreement)
-      found.router_agreement.push_back(sum / static_cast<double>(rows.count()));
-    return found;
+    const Subject teacher{teacher_, collecting(teacher_forward_, teacher_x)};
+    const Evaluation figures =
+        evaluate({student_, collecting(student_forward_, student_x)}, &teacher, rows, options);
+    if (options_.loss == Loss::cross_entropy) return {figures.loss, figures};
+    return {*figures.kl + l2 / static_cast<double>(figures.tokens), figures};
   }
 
   double flops_per_token() const override {

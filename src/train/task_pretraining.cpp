@@ -51,16 +51,8 @@ class Pretraining : public Task {
   }
 
   Validation validate(const Rows& rows) override {
-    at::NoGradGuard no_grad;
-    HeadSums sums;
-    for (int64_t row = 0; row < rows.count(); ++row) {
-      const Rows one = rows.slice(row, 1);
-      const at::Tensor hidden =
-          schedule::forward(model_, model::Batch::whole(one.tokens.to(model_.device)), forward_);
-      sums += head_statistics(input(hidden, one));
-    }
-    const double mean = sums.cross_entropy / static_cast<double>(std::max<int64_t>(1, sums.rows));
-    return {mean, mean, {}, {}, {}};
+    const Evaluation figures = evaluate({model_, forward_}, nullptr, rows);
+    return {figures.loss, figures};
   }
 
   double flops_per_token() const override { return 6 * active_weights(model_); }

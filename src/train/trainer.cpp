@@ -80,16 +80,17 @@ bool Trainer::evaluate(util::Progress& progress) {
     score = found.loss;
     record["validation_loss"] = number(found.loss);
     line += " validation loss " + util::fixed(found.loss, 4);
-    if (found.cross_entropy) record["validation_cross_entropy"] = number(*found.cross_entropy);
-    if (found.kl) record["validation_kl"] = number(*found.kl);
-    if (found.agreement) {
-      record["validation_agreement"] = *found.agreement;
-      line += ", top-1 agreement " + util::fixed(100 * *found.agreement, 1) + " %";
+    const Evaluation& figures = found.figures;
+    record["validation_cross_entropy"] = number(figures.loss);
+    if (figures.kl) {
+      record["validation_kl"] = number(*figures.kl);
+      record["validation_agreement"] = *figures.top1_agreement;
+      line += ", top-1 agreement " + util::fixed(100 * *figures.top1_agreement, 1) + " %";
     }
-    if (!found.router_agreement.empty()) {
-      record["router_agreement"] = found.router_agreement;
-      line += ", router agreement " + util::fixed(100 * found.mean_router_agreement(), 1) + " %";
-    }
+    for (const auto& [layer, share] : figures.router_agreement)
+      record["router_agreement"].push_back(share);
+    if (!figures.router_agreement.empty())
+      line += ", router agreement " + util::fixed(100 * figures.mean_router_agreement(), 1) + " %";
   }
   if (!options_.eval_command.empty()) {
     const auto folder = directory_.begin(step_);

@@ -1,17 +1,17 @@
-#include "eval/evaluate.h"
+#include "train/evaluate.h"
 
 #include <gtest/gtest.h>
 
 #include "support/golden.h"
 #include "util/error.h"
 
-namespace farskip::eval {
+namespace farskip::train {
 namespace {
 
 using namespace farskip::test;
 
-train::Rows rows_of(const at::Tensor& tokens) {
-  train::Rows rows{tokens, at::roll(tokens, -1, 1), at::ones_like(tokens, at::kBool)};
+Rows rows_of(const at::Tensor& tokens) {
+  Rows rows{tokens, at::roll(tokens, -1, 1), at::ones_like(tokens, at::kBool)};
   rows.learn.select(1, tokens.size(1) - 1).fill_(false);
   return rows;
 }
@@ -21,10 +21,10 @@ TEST(Evaluate, EqualsThePlainFigures) {
     const auto golden = golden_values(name);
     const auto model = model::load_model(golden_directory(name), at::kFloat);
     const int64_t depth = model.config.depth();
-    const train::Rows rows = rows_of(golden.at("tokens"));
+    const Rows rows = rows_of(golden.at("tokens"));
     const Subject student{model, {variant("farskip", depth), {}, nullptr, {}, {}}};
     const Subject teacher{model, {variant("regular", depth), {}, nullptr, {}, {}}};
-    const auto found = evaluate(student, &teacher, rows, {1, {}});
+    const auto found = evaluate(student, &teacher, rows, {.rows_at_once = 1});
 
     const auto counted = [](const at::Tensor& t) {
       return t.narrow(1, 0, t.size(1) - 1).flatten(0, 1).to(at::kDouble);
@@ -43,7 +43,7 @@ TEST(Evaluate, EqualsThePlainFigures) {
       EXPECT_NEAR(share, a.eq(b).any(-1).to(at::kDouble).mean().item<double>(), 1e-6) << layer;
     }
 
-    const auto itself = evaluate(teacher, &teacher, rows, {2, {}});
+    const auto itself = evaluate(teacher, &teacher, rows, {.rows_at_once = 2});
     EXPECT_NEAR(*itself.kl, 0, 1e-6);
     EXPECT_EQ(*itself.top1_agreement, 1);
     EXPECT_EQ(itself.mean_router_agreement(), 1);
@@ -59,4 +59,4 @@ TEST(Evaluate, RefusesATeacherOfAnotherShape) {
 }
 
 }  // namespace
-}  // namespace farskip::eval
+}  // namespace farskip::train

@@ -1,4 +1,4 @@
-#include "eval/evaluate.h"
+#include "train/evaluate.h"
 
 #include <ATen/ATen.h>
 #include <c10/core/InferenceMode.h>
@@ -6,10 +6,9 @@
 #include <cmath>
 
 #include "train/loss.h"
-#include "train/task.h"
 #include "util/error.h"
 
-namespace farskip::eval {
+namespace farskip::train {
 namespace {
 
 void check_teacher(const model::ModelConfig& model, const model::ModelConfig& teacher) {
@@ -53,31 +52,35 @@ double Evaluation::mean_router_agreement() const {
   return router_agreement.empty() ? 1 : sum / static_cast<double>(router_agreement.size());
 }
 
-Evaluation evaluate(const Subject& subject, const Subject* teacher, const train::Rows& rows,
+double route_overlap(const at::Tensor& a, const at::Tensor& b) {
+  return a.unsqueeze(2).eq(b.unsqueeze(1)).any(2).to(at::kDouble).mean().item<double>();
+}
+
+Evaluation evaluate(const Subject& subject, const Subject* teacher, const Rows& rows,
                     const EvaluateOptions& options) {
   if (teacher) check_teacher(subject.model.config, teacher->model.config);
   const c10::InferenceMode inference;
-  train::HeadSums sums;
+  HeadSums sums;
   Evaluation found;
   for (int64_t begin = 0; begin < rows.count(); begin += options.rows_at_once) {
-    const train::Rows part =
-        rows.slice(begin, std::min(options.rows_at_once, rows.count() - begin));
+    const Rows part = rows.slice(begin, std::min(options.rows_at_once, rows.count() - begin));
     Choices own, others;
-    train::HeadInput input;
+    HeadInput input;
+    input.temperature = options.temperature;
     input.hidden = run(subject, part.tokens, own);
     input.head = subject.model.weights.head.value;
     if (teacher) {
       input.teacher_hidden = run(*teacher, part.tokens, others);
       input.teacher_head = teacher->model.weights.head.value;
       for (const auto& [layer, experts] : own)
-        found.router_agreement[layer] += train::route_overlap(others.at(layer), experts) *
+        found.router_agreement[layer] += route_overlap(others.at(layer), experts) *
                                          static_cast<double>(part.count()) /
                                          static_cast<double>(rows.count());
     }
     input.targets = part.targets.reshape({-1}).to(subject.model.device);
     input.rows = part.selected().to(subject.model.device);
-    sums += train::head_statistics(input);
-    if (options.on_progress) options.on_progress(begin + part.count());
+    sums += head_statistics(input);
+    if (options.on_part) options.on_part(part);
   }
   util::require(sums.rows > 0, "evaluation data", "no position that counts", "at least one");
   const auto count = static_cast<double>(sums.rows);
@@ -91,4 +94,4 @@ Evaluation evaluate(const Subject& subject, const Subject* teacher, const train:
   return found;
 }
 
-}  // namespace farskip::eval
+}  // namespace farskip::train

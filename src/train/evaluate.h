@@ -7,7 +7,7 @@
 #include "schedule/forward.h"
 #include "train/loader.h"
 
-namespace farskip::eval {
+namespace farskip::train {
 
 /// A model and how it is run (connectivity, execution).
 struct Subject {
@@ -27,17 +27,21 @@ struct Evaluation {
   std::map<int64_t, double> router_agreement;
 
   double perplexity() const;
-  double mean_router_agreement() const;
+  double mean_router_agreement() const;  ///< over the layers; 1 without any
 };
 
 struct EvaluateOptions {
   int64_t rows_at_once = 4;
-  /// Called with the number of rows done.
-  std::function<void(int64_t rows)> on_progress;
+  double temperature = 1;  ///< tau of both softmaxes, as in HeadInput
+  /// Called after the forward passes of each part of the rows.
+  std::function<void(const Rows& part)> on_part;
 };
 
+/// Mean over tokens of |a and b| / k, for choices int64 [N, k] of the same N and k.
+double route_overlap(const at::Tensor& a, const at::Tensor& b);
+
 /// InputError if the teacher has another vocabulary, or other MoE layers, than the model.
-Evaluation evaluate(const Subject& subject, const Subject* teacher, const train::Rows& rows,
+Evaluation evaluate(const Subject& subject, const Subject* teacher, const Rows& rows,
                     const EvaluateOptions& options = {});
 
-}  // namespace farskip::eval
+}  // namespace farskip::train
