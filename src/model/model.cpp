@@ -15,17 +15,46 @@ at::ScalarType held_dtype(const Binding& binding, at::ScalarType dtype) {
   return binding.wide && dtype != at::kDouble ? at::kFloat : dtype;
 }
 
-/// One piece comes as it is, from the mapped file if its dtype is right; several are copied into
-/// the stacked parameter.
+/// One block of memory for all parameters, in the order of the name table, which is the order in
+/// which a forward pass reads them. Small matrices too lie on huge pages there.
+class Block {
+ public:
+  Block(const std::vector<Binding>& bindings, at::ScalarType dtype, at::Device device) {
+    int64_t bytes = 0;
+    for (const Binding& binding : bindings)
+      bytes += padded_bytes(binding.shape, held_dtype(binding, dtype));
+    memory_ = at::empty({bytes}, at::TensorOptions(at::kByte).device(device));
+  }
+  at::Tensor take(at::IntArrayRef shape, at::ScalarType dtype) {
+    const int64_t bytes = c10::multiply_integers(shape) * c10::elementSize(dtype);
+    const at::Tensor taken = memory_.narrow(0, used_, bytes).view(dtype).view(shape);
+    used_ += padded_bytes(shape, dtype);
+    return taken;
+  }
+
+ private:
+  static int64_t padded_bytes(at::IntArrayRef shape, at::ScalarType dtype) {
+    constexpr int64_t kCacheLine = 64;
+    const int64_t bytes = c10::multiply_integers(shape) * c10::elementSize(dtype);
+    return (bytes + kCacheLine - 1) / kCacheLine * kCacheLine;
+  }
+
+  at::Tensor memory_;
+  int64_t used_ = 0;
+};
+
+/// Copied into `block` where there is one. Without, one piece comes as it is, from the mapped file
+/// if its dtype is right, and several are copied into the stacked parameter.
 at::Tensor load_parameter(const io::Checkpoint& checkpoint, const Binding& binding,
-                          at::TensorOptions options, Residence residence) {
-  if (binding.pieces.size() == 1)
-    return checkpoint.require(binding.pieces.front().name, binding.shape)
-        .to(options, /*non_blocking=*/false, /*copy=*/residence == Residence::copied);
-  at::Tensor stacked = at::empty(binding.shape, options);
+                          at::TensorOptions options, std::optional<Block>& block) {
+  if (binding.pieces.size() == 1 && !block)
+    return checkpoint.require(binding.pieces.front().name, binding.shape).to(options);
+  const at::Tensor value =
+      block ? block->take(binding.shape, c10::typeMetaToScalarType(options.dtype()))
+            : at::empty(binding.shape, options);
   for (const Piece& piece : binding.pieces)
-    binding.view(stacked, piece).copy_(checkpoint.require(piece.name, piece.shape));
-  return stacked;
+    binding.view(value, piece).copy_(checkpoint.require(piece.name, piece.shape));
+  return value;
 }
 
 void tie(Model& model) {
@@ -79,9 +108,11 @@ Model load_model(const std::filesystem::path& directory, std::optional<at::Scala
   const auto checkpoint = io::Checkpoint::open(directory);
 
   const auto bindings = bind(model.weights, model.config);
+  std::optional<Block> block;
+  if (residence == Residence::copied) block.emplace(bindings, model.dtype, device);
   for (const Binding& binding : bindings) {
     const auto options = at::TensorOptions(held_dtype(binding, model.dtype)).device(device);
-    binding.parameter->value = load_parameter(checkpoint, binding, options, residence);
+    binding.parameter->value = load_parameter(checkpoint, binding, options, block);
   }
   tie(model);
   model.unused = unused_tensors(bindings, model.config, checkpoint.names());

@@ -34,8 +34,9 @@ struct Model {
 /// (float16 is run in float32).
 at::ScalarType default_dtype(const ModelConfig& config);
 
-/// Where weights that need no conversion stay: in the pages of the mapped file, or copied to memory
-/// of the process, which is read faster (huge pages) where a model is decoded for long.
+/// Where weights that need no conversion stay: in the pages of the mapped file, or copied to one
+/// block of the process's memory, which is read faster (huge pages) where a model is decoded for
+/// long.
 enum class Residence { mapped, copied };
 
 /// Loads a Hugging Face directory. InputError by name for missing or misshapen tensors.

@@ -13,7 +13,7 @@ FARSKIP_INLINE void store_row(T* y, const float* values, int64_t count) {
 template <class T>
 void small_linear(const T* x, int64_t x_stride, int64_t n, const T* weight, int64_t weight_stride,
                   int64_t depth, T* y, int64_t y_stride, int64_t begin, int64_t end) {
-  constexpr int64_t kBlock = 32;
+  constexpr int64_t kBlock = 128;  // a long run of memory: a stream starts anew at each jump
   float out[kMostRows * kBlock];
   for (int64_t row = begin; row < end; row += kBlock) {
     const int64_t rows = least(kBlock, end - row);

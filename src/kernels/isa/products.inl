@@ -31,7 +31,7 @@ constexpr int kMostRows = 8;  // rows of x in one block
 /// total[i * total_stride + r] = x_i . weight_r, lane by lane, for kRows weight rows side by side.
 template <class T, int kRows, int n, int total_stride>
 FARSKIP_INLINE void add_products(const T* x, int64_t x_stride, const T* weight,
-                                 int64_t weight_stride, int64_t depth, int64_t ahead, Vec* total) {
+                                 int64_t weight_stride, int64_t depth, Vec* total) {
   using D = Dot<T>;
   const auto add = [&](auto get) FARSKIP_LAMBDA {
     typename D::Operand in[n];
@@ -49,8 +49,6 @@ FARSKIP_INLINE void add_products(const T* x, int64_t x_stride, const T* weight,
   };
   int64_t k = 0;
   for (; k + D::kWidth <= depth; k += D::kWidth) {
-#pragma GCC unroll 8
-    for (int r = 0; r < kRows; ++r) __builtin_prefetch(weight + r * weight_stride + ahead + k);
     add([k](const T* row) FARSKIP_LAMBDA { return D::get(row + k); });
   }
   if (k < depth) {
@@ -64,14 +62,11 @@ FARSKIP_INLINE void add_products(const T* x, int64_t x_stride, const T* weight,
 template <class T, int kRows, int kSide, int n>
 FARSKIP_INLINE void dot_block(const T* x, int64_t x_stride, const T* weight, int64_t weight_stride,
                               int64_t depth, float* out, int64_t out_stride) {
-  // Prefetch the same place some blocks of rows ahead, 4 KB or more.
-  const int64_t block = kRows * weight_stride;
-  const int64_t ahead = block * (4096 / (block * static_cast<int64_t>(sizeof(T)) + 1) + 1);
   Vec total[n * kRows] = {};
 #pragma GCC unroll 4
   for (int r = 0; r < kRows; r += kSide) {
     add_products<T, kSide, n, kRows>(x, x_stride, weight + r * weight_stride, weight_stride, depth,
-                                     ahead, total + r);
+                                     total + r);
   }
   float results[n * kRows];
   sums<n * kRows>(total, results);
