@@ -17,6 +17,7 @@
 #include <chrono>
 #include <iostream>
 
+#include "kernels/top_k.h"
 #include "model/model.h"
 #include "schedule/forward.h"
 #include "train/optimizer.h"
@@ -60,6 +61,14 @@ at::Tensor last_logits(const model::Model& model, const at::Tensor& tokens, int6
       model, hidden.view({tokens.size(0), tokens.size(1), -1}).select(1, -1).contiguous());
 }
 
+/// Greedy choice of every row, as the engine makes it. [batch, vocabulary] -> [batch, 1]
+at::Tensor greedy(const at::Tensor& logits) {
+  at::Tensor next = at::empty({logits.size(0), 1}, at::kLong);
+  for (int64_t row = 0; row < logits.size(0); ++row)
+    next.mutable_data_ptr<int64_t>()[row] = kernels::argmax(logits[row]).value();
+  return next;
+}
+
 schedule::ForwardOptions regular(const model::Model& model, model::KvCache& cache) {
   return {model::Connectivity::regular(model.config.depth()),
           schedule::Execution::overlapped,
@@ -81,11 +90,10 @@ double decode(const model::Model& model, int64_t batch, int64_t prompt, int64_t 
   const c10::InferenceMode inference;
   model::KvCache cache(model.config, batch, prompt + count, model.dtype);
   const auto options = regular(model, cache);
-  at::Tensor next =
-      last_logits(model, random_tokens(model, batch, prompt), 0, options).argmax(-1, true);
+  at::Tensor next = greedy(last_logits(model, random_tokens(model, batch, prompt), 0, options));
   const double total = milliseconds([&] {
     for (int64_t step = 0; step < count; ++step)
-      next = last_logits(model, next, prompt + step, options).argmax(-1, true);
+      next = greedy(last_logits(model, next, prompt + step, options));
   });
   return total / static_cast<double>(count);
 }

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <numeric>
 
+#include "kernels/top_k.h"
 #include "util/error.h"
 
 namespace farskip::engine {
@@ -17,18 +18,16 @@ void check(const SamplingOptions& options) {
 }
 
 int64_t Sampler::sample(const at::Tensor& logits) {
+  const std::optional<int64_t> best = kernels::argmax(logits);
+  if (!best) throw Error("logits: found a value that is not finite, expected numbers");
+  if (options_.temperature == 0) return *best;
+
   const at::Tensor row = logits.to(at::kCPU, at::kFloat).contiguous();
   const float* value = row.const_data_ptr<float>();
   const int64_t size = row.numel();
-  const int64_t best = std::max_element(value, value + size) - value;
-  // NaN compares false everywhere, so look at the sum: one bad logit makes it NaN or infinite.
-  if (!std::isfinite(row.sum().item<float>()))
-    throw Error("logits: found a value that is not finite, expected numbers");
-  if (options_.temperature == 0) return best;
-
   std::vector<double> weight(size);
   for (int64_t i = 0; i < size; ++i)
-    weight[i] = std::exp((value[i] - value[best]) / options_.temperature);
+    weight[i] = std::exp((value[i] - value[*best]) / options_.temperature);
   std::vector<int64_t> order(size);
   std::iota(order.begin(), order.end(), 0);
   double total = std::accumulate(weight.begin(), weight.end(), 0.0);

@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "kernels/opmath.h"
@@ -156,6 +157,13 @@ Tensor decode_attention(const Tensor& q, const Tensor& keys, const Tensor& value
     result[b].copy_(at::bmm(scores.softmax(-1), v).view({q.size(1), -1}));
   }
   return result;
+}
+
+std::optional<int64_t> argmax(const Tensor& scores) {
+  const Tensor row = scores.to(at::kDouble).contiguous();
+  if (!row.isfinite().all().item<bool>()) return std::nullopt;
+  const double* value = row.const_data_ptr<double>();
+  return std::max_element(value, value + row.numel()) - value;
 }
 
 void adamw(Tensor value, Tensor master, const Tensor& gradient, Tensor m, Tensor v,

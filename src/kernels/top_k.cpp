@@ -5,6 +5,8 @@
 
 #include <cmath>
 
+#include "kernels/generic.h"
+#include "kernels/isa/select.h"
 #include "util/error.h"
 
 namespace farskip::kernels {
@@ -51,6 +53,16 @@ TopK top_k(const at::Tensor& scores, int64_t k) {
     }
   });
   return result;
+}
+
+std::optional<int64_t> argmax(const at::Tensor& scores) {
+  const at::Tensor row = scores.cpu().contiguous();
+  std::optional<int64_t> best;
+  const bool done = isa::with_kernels(row, [&]<class T>(const isa::Kernels<T>& kernels) {
+    const int64_t index = kernels.argmax(isa::data<T>(row), row.numel());
+    if (index >= 0) best = index;
+  });
+  return done ? best : generic::argmax(row);
 }
 
 }  // namespace farskip::kernels

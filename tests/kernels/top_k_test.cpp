@@ -36,4 +36,25 @@ TEST(TopK, AgreesWithAFullSort) {
   EXPECT_THROW(top_k(scores, 130), InputError);
 }
 
+TEST(Argmax, FindsTheFirstOfTheGreatestAndRefusesWhatIsNotFinite) {
+  at::manual_seed(3);
+  for (const auto dtype : {at::kBFloat16, at::kFloat, at::kDouble, at::kHalf}) {
+    for (const int64_t size : {1, 2, 7, 16, 17, 100, 1000}) {
+      SCOPED_TRACE(util::concat(c10::toString(dtype), " ", size));
+      // Few distinct negative values: many ties, and no maximum above padding's zero.
+      at::Tensor row = (at::randint(0, 5, {size}, at::kDouble) - 9).to(dtype);
+      const at::Tensor wide = row.to(at::kDouble);
+      const double* value = wide.const_data_ptr<double>();
+      EXPECT_EQ(kernels::argmax(row), std::max_element(value, value + size) - value);
+      for (const double bad : {NAN, INFINITY, -INFINITY}) {
+        for (const int64_t at : {int64_t{0}, size / 2, size - 1}) {
+          const at::Tensor damaged = row.clone();
+          damaged[at] = bad;
+          EXPECT_EQ(kernels::argmax(damaged), std::nullopt) << bad << " at " << at;
+        }
+      }
+    }
+  }
+}
+
 }  // namespace farskip::kernels

@@ -21,6 +21,7 @@ template <class T>
 constexpr Kernels<T> kernels() {
   return {.rms_norm = rms_norm<T>,
           .rms_norm_backward = rms_norm_backward<T>,
+          .argmax = argmax<T>,
           .swiglu = swiglu<T>,
           .swiglu_backward = swiglu_backward<T>,
           .rope = rope<T>,

@@ -45,6 +45,35 @@ void rms_norm_backward(const T* grad_y, const T* x, int64_t stride, const T* wei
   }
 }
 
+/// Each lane keeps its own first maximum; a value that is not finite makes `bad` NaN.
+template <class T>
+int64_t argmax(const T* x, int64_t size) {
+  Vec most = broadcast(-__builtin_inff());
+  Vec bad = {};
+  Bits where = {};
+  const auto take = [&](int64_t i, Vec v) FARSKIP_LAMBDA {
+    const auto greater = v > most;
+    most = greater ? v : most;
+    where = greater ? Bits{} + static_cast<uint32_t>(i / kLanes) : where;
+    bad += v - v;
+  };
+  int64_t i = 0;
+  for (; i + kLanes <= size; i += kLanes) take(i, load(x + i, All{}));
+  if (i < size) {
+    float end[kLanes];
+    store(end, load(x + i, First{static_cast<int>(size - i)}), All{});
+    for (int64_t j = size - i; j < kLanes; ++j) end[j] = end[0];
+    take(i, load(end, All{}));
+  }
+  float value = most[0];
+  int64_t index = where[0] * int64_t{kLanes};
+  for (int64_t j = 1; j < kLanes; ++j) {
+    const int64_t found = where[j] * int64_t{kLanes} + j;
+    if (most[j] > value || (most[j] == value && found < index)) value = most[j], index = found;
+  }
+  return sum(bad) == 0 ? index : -1;
+}
+
 /// silu(gate) rounded, times up.
 template <class T>
 FARSKIP_INLINE Vec gated(Vec gate, Vec up) {

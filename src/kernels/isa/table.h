@@ -63,6 +63,8 @@ struct Kernels {
   void (*rms_norm_backward)(const T* grad_y, const T* x, int64_t stride, const T* weight,
                             const float* rstd, T* grad_x, float* grad_weight, int64_t begin,
                             int64_t end, int64_t size);
+  /// The first of the greatest values; -1 where one is not finite. 0 < size < 2^32.
+  int64_t (*argmax)(const T* x, int64_t size);
   void (*swiglu)(const T* gate_up, T* y, int64_t begin, int64_t end, int64_t width);
   void (*swiglu_backward)(const T* grad, const T* gate_up, T* grad_gate_up, int64_t begin,
                           int64_t end, int64_t width);
