@@ -2,8 +2,9 @@
 # (src/kernels/isa/table.cpp), share no inline functions with other files, and so take no precompiled header.
 include(CheckCXXCompilerFlag)
 set(kernels ${PROJECT_SOURCE_DIR}/src/kernels)
-set(prefill_attention ${kernels}/isa/prefill_attention_avx512.cpp)
-set(x86_kernels ${kernels}/isa/avx2.cpp ${kernels}/isa/avx512.cpp ${prefill_attention})
+set(causal_attention ${kernels}/isa/causal_attention_avx512.cpp
+    ${kernels}/isa/causal_attention_backward_avx512.cpp)
+set(x86_kernels ${kernels}/isa/avx2.cpp ${kernels}/isa/avx512.cpp ${causal_attention})
 set_source_files_properties(${kernels}/isa/baseline.cpp PROPERTIES SKIP_PRECOMPILE_HEADERS ON
   COMPILE_OPTIONS -ffp-contract=off)
 check_cxx_compiler_flag("-mavx512bf16" FARSKIP_COMPILER_HAS_AVX512_BF16)
@@ -12,9 +13,9 @@ if(FARSKIP_COMPILER_HAS_AVX512_BF16)
   set(quiet $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized> $<$<CXX_COMPILER_ID:GNU>:-Wno-uninitialized>)
   set_source_files_properties(${kernels}/isa/avx2.cpp PROPERTIES SKIP_PRECOMPILE_HEADERS ON
     COMPILE_OPTIONS "-ffp-contract=off;-march=x86-64-v3")
-  set_source_files_properties(${kernels}/isa/avx512.cpp ${prefill_attention} PROPERTIES SKIP_PRECOMPILE_HEADERS ON
+  set_source_files_properties(${kernels}/isa/avx512.cpp ${causal_attention} PROPERTIES SKIP_PRECOMPILE_HEADERS ON
     COMPILE_OPTIONS "-ffp-contract=off;-march=x86-64-v4;-mavx512bf16;-mprefer-vector-width=512;${quiet}")
-  set_source_files_properties(${kernels}/isa/table.cpp ${kernels}/prefill_attention.cpp PROPERTIES COMPILE_DEFINITIONS FARSKIP_X86_KERNELS)
+  set_source_files_properties(${kernels}/isa/table.cpp ${kernels}/causal_attention.cpp PROPERTIES COMPILE_DEFINITIONS FARSKIP_X86_KERNELS)
 else()
   set_source_files_properties(${x86_kernels} PROPERTIES HEADER_FILE_ONLY ON)
 endif()

@@ -2,8 +2,8 @@
 
 #include <ATen/ATen.h>
 
+#include "kernels/causal_attention.h"
 #include "kernels/decode_attention.h"
-#include "kernels/prefill_attention.h"
 #include "kernels/small_linear.h"
 #include "model/differentiable.h"
 #include "model/ops.h"
@@ -85,11 +85,27 @@ void keep(const PreparedAttention& p, const AttentionConfig& c, const AttentionC
   }
 }
 
+/// The kernel of kernels/causal_attention.h with its gradients.
+at::Tensor causal_attention(const at::Tensor& q, const KeysValues& kv, int64_t rows, double scale) {
+  if (!needs_graph(q, kv.k, kv.v)) return kernels::causal_attention(q, kv.k, kv.v, rows, scale).y;
+  auto forward = std::make_shared<kernels::CausalAttention>();
+  return differentiable(
+      [&] {
+        *forward = kernels::causal_attention(q, kv.k, kv.v, rows, scale);
+        return std::exchange(forward->y, forward->y.detach());
+      },
+      [q, kv, forward, rows, scale](const at::Tensor& dy) -> InputGradients {
+        auto d = kernels::causal_attention_backward(dy, q, kv.k, kv.v, *forward, rows, scale);
+        return {d.q, d.k, d.v};
+      },
+      q, kv.k, kv.v);
+}
+
 /// softmax(q k^T) v of `rows` sequences of equal length; q, k and v [rows * length, heads, dim].
 /// The queries are the last ones of the keys' positions. -> [rows * q_length, heads * v_dim]
 at::Tensor core(const at::Tensor& q, KeysValues kv, int64_t rows, const AttentionConfig& c) {
-  if (!needs_graph(q, kv.k) && kernels::prefill_attention_supported(q, kv.k, kv.v))
-    return kernels::prefill_attention(q, kv.k, kv.v, rows, c.softmax_scale);
+  if (kernels::causal_attention_supported(q, kv.k, kv.v))
+    return causal_attention(q, kv, rows, c.softmax_scale);
   const auto heads_first = [&](const at::Tensor& x) {
     return x.view({rows, -1, x.size(1), x.size(2)}).transpose(1, 2);
   };

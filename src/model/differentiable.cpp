@@ -21,7 +21,8 @@ constexpr const char* kBackward = "backward";
 struct Operation : torch::autograd::Function<Operation> {
   static at::Tensor forward(AutogradContext* context, const std::function<at::Tensor()>& compute,
                             Backward backward, const std::optional<at::Tensor>& /*a*/,
-                            const std::optional<at::Tensor>& /*b*/) {
+                            const std::optional<at::Tensor>& /*b*/,
+                            const std::optional<at::Tensor>& /*c*/) {
     context->saved_data[kBackward] =
         c10::IValue::make_capsule(c10::make_intrusive<Carried>(std::move(backward)));
     return compute();
@@ -32,25 +33,25 @@ struct Operation : torch::autograd::Function<Operation> {
     if (saved == context->saved_data.end()) throw Error("backward ran twice over the same graph");
     const auto holder = saved->second.toCapsule();
     context->saved_data.clear();
-    auto [a, b] = static_cast<Carried&>(*holder).backward(gradients.front());
-    return {at::Tensor(), at::Tensor(), std::move(a), std::move(b)};
+    auto [a, b, c] = static_cast<Carried&>(*holder).backward(gradients.front());
+    return {at::Tensor(), at::Tensor(), std::move(a), std::move(b), std::move(c)};
   }
 };
 
 }  // namespace
 
-bool needs_graph(const at::Tensor& a, const at::Tensor& b) {
-  return at::GradMode::is_enabled() &&
-         ((a.defined() && a.requires_grad()) || (b.defined() && b.requires_grad()));
+bool needs_graph(const at::Tensor& a, const at::Tensor& b, const at::Tensor& c) {
+  const auto wants = [](const at::Tensor& x) { return x.defined() && x.requires_grad(); };
+  return at::GradMode::is_enabled() && (wants(a) || wants(b) || wants(c));
 }
 
 at::Tensor differentiable(const std::function<at::Tensor()>& compute, Backward backward,
-                          const at::Tensor& a, const at::Tensor& b) {
+                          const at::Tensor& a, const at::Tensor& b, const at::Tensor& c) {
   // Autograd refuses undefined inputs, but takes absent ones.
   const auto present = [](const at::Tensor& x) {
     return x.defined() ? std::optional(x) : std::nullopt;
   };
-  return Operation::apply(compute, std::move(backward), present(a), present(b));
+  return Operation::apply(compute, std::move(backward), present(a), present(b), present(c));
 }
 
 }  // namespace farskip::model

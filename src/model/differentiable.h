@@ -3,21 +3,22 @@
 #include <ATen/core/Tensor.h>
 
 #include <functional>
-#include <utility>
 
 namespace farskip::model {
 
-/// Gradients of the two inputs; undefined where there is none.
-using InputGradients = std::pair<at::Tensor, at::Tensor>;
+/// Gradients of the inputs; undefined where there is none.
+struct InputGradients {
+  at::Tensor a, b, c;
+};
 using Backward = std::function<InputGradients(const at::Tensor& gradient)>;
 
-/// compute() as a function of `a` and `b` (either may be undefined; they decide whether a node is
-/// made). `backward` may capture whatever it needs but the result itself; it is dropped, with its
-/// captures, as soon as it has run, so a graph can be walked once.
+/// compute() as a function of `a`, `b` and `c` (any may be undefined; they decide whether a node is
+/// made). `backward` may capture whatever it needs but the result itself (a detached one it may);
+/// it is dropped, with its captures, as soon as it has run, so a graph can be walked once.
 at::Tensor differentiable(const std::function<at::Tensor()>& compute, Backward backward,
-                          const at::Tensor& a, const at::Tensor& b = {});
+                          const at::Tensor& a, const at::Tensor& b = {}, const at::Tensor& c = {});
 
 /// Whether a result computed from these needs a node.
-bool needs_graph(const at::Tensor& a, const at::Tensor& b = {});
+bool needs_graph(const at::Tensor& a, const at::Tensor& b = {}, const at::Tensor& c = {});
 
 }  // namespace farskip::model
