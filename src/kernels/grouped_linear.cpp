@@ -2,6 +2,8 @@
 
 #include <ATen/ATen.h>
 
+#include "kernels/accumulate.h"
+
 namespace farskip::kernels {
 
 namespace {
@@ -75,7 +77,7 @@ void grouped_weight_gradient(const at::Tensor& grad, const at::Tensor& x,
   for_each_group(offsets, [&](int64_t e, int64_t begin, int64_t end) {
     const int64_t some = bucket(x, end - begin);
     at::mm_out(product, padded(grad, begin, end, some).t(), padded(x, begin, end, some));
-    accumulator[e].add_(product);
+    accumulate(accumulator[e], product);
   });
 }
 

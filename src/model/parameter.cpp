@@ -2,6 +2,8 @@
 
 #include <ATen/ATen.h>
 
+#include "kernels/accumulate.h"
+
 namespace farskip::model {
 
 void Parameter::train() {
@@ -12,9 +14,7 @@ void Parameter::train() {
 }
 
 void Parameter::accumulate(const at::Tensor& contribution) const {
-  if (!trained()) return;
-  at::NoGradGuard no_grad;
-  gradient.detach().add_(contribution);
+  if (trained()) kernels::accumulate(gradient, contribution);
 }
 
 }  // namespace farskip::model

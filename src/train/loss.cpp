@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kernels/accumulate.h"
 #include "util/error.h"
 
 namespace farskip::train {
@@ -14,7 +15,7 @@ namespace {
 // and have rows enough that reading the head is not what a chunk costs.
 constexpr int64_t kChunkBytes = int64_t{16} << 20;  ///< of one chunk's float32 logits
 constexpr int64_t kLeastRows = 128;
-constexpr int64_t kBlockBytes = int64_t{16} << 20;  ///< of one block of the head's gradient
+constexpr int64_t kBlockBytes = int64_t{4} << 20;  ///< of one block of the head's gradient
 
 at::ScalarType wide(at::ScalarType dtype) {
   return dtype == at::kDouble ? at::kDouble : at::kFloat;
@@ -85,7 +86,8 @@ void add_head_gradient(const at::Tensor& gradient, const at::Tensor& d, const at
   const int64_t block = std::max<int64_t>(1, kBlockBytes / row_bytes);
   for (int64_t begin = 0; begin < vocabulary; begin += block) {
     const int64_t size = std::min(block, vocabulary - begin);
-    gradient.narrow(0, begin, size).add_(at::mm(d.narrow(1, begin, size).t(), hidden));
+    kernels::accumulate(gradient.narrow(0, begin, size),
+                        at::mm(d.narrow(1, begin, size).t(), hidden));
   }
 }
 

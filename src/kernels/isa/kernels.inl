@@ -34,6 +34,7 @@ constexpr Kernels<T> kernels() {
           .experts_down = experts_down<T>,
           .attention = attention<T>,
           .attention_join = attention_join<T>,
+          .accumulate = accumulate<T>,
           .adamw = adamw<T>};
 }
 

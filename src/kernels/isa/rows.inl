@@ -238,6 +238,14 @@ void combine_backward(const T* grad, const T* outputs, const float* weights, con
 }
 
 template <class T>
+void accumulate(float* sum, const T* from, int64_t begin, int64_t end) {
+  for_vectors(end - begin, [&](int64_t i, auto lanes) FARSKIP_LAMBDA {
+    const int64_t at = begin + i;
+    store(sum + at, load(sum + at, lanes) + load(from + at, lanes), lanes);
+  });
+}
+
+template <class T>
 void adamw(T* value, float* master, const float* gradient, float* m, float* v, int64_t begin,
            int64_t end, const AdamW& step) {
   for_vectors(end - begin, [&](int64_t i, auto lanes) FARSKIP_LAMBDA {

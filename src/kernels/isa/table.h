@@ -97,6 +97,7 @@ struct Kernels {
   /// Joins the parts of one head, `count` of them `stride` floats apart, into y [value_dim];
   /// overwrites their maxima.
   void (*attention_join)(float* parts, int64_t count, int64_t stride, int64_t value_dim, T* y);
+  void (*accumulate)(float* sum, const T* from, int64_t begin, int64_t end);
   /// value may be null.
   void (*adamw)(T* value, float* master, const float* gradient, float* m, float* v, int64_t begin,
                 int64_t end, const AdamW& step);
