@@ -10,19 +10,26 @@ FARSKIP_INLINE void store_row(T* y, const float* values, int64_t count) {
                          FARSKIP_LAMBDA { store(y + i, load(values + i, lanes), lanes); });
 }
 
+constexpr int64_t kResults = 1024;  // floats of a block of results
+
+/// Weight rows of one block for n rows of x: as long a run of memory as the results have room for.
+FARSKIP_INLINE int64_t block_rows(int64_t n) {
+  return kResults / least(n, kMostRows);
+}
+
 template <class T>
 void small_linear(const T* x, int64_t x_stride, int64_t n, const T* weight, int64_t weight_stride,
                   int64_t depth, T* y, int64_t y_stride, int64_t begin, int64_t end) {
-  constexpr int64_t kBlock = 128;  // a long run of memory: a stream starts anew at each jump
-  float out[kMostRows * kBlock];
-  for (int64_t row = begin; row < end; row += kBlock) {
-    const int64_t rows = least(kBlock, end - row);
+  float out[kResults];
+  const int64_t block = block_rows(n);
+  for (int64_t row = begin; row < end; row += block) {
+    const int64_t rows = least(block, end - row);
     for (int64_t i = 0; i < n; i += kMostRows) {
       const int64_t some = least(kMostRows, n - i);
       dots(x + i * x_stride, x_stride, some, weight + row * weight_stride, weight_stride, depth,
-           rows, out, kBlock);
+           rows, out, block);
       for (int64_t j = 0; j < some; ++j) {
-        store_row(y + (i + j) * y_stride + row, out + j * kBlock, rows);
+        store_row(y + (i + j) * y_stride + row, out + j * block, rows);
       }
     }
   }
@@ -61,27 +68,27 @@ void small_linear_transposed(const T* x, int64_t x_stride, int64_t n, const T* w
   }
 }
 
+/// Rows first .. last of one expert's gate and up.
 template <class T>
-void experts_up(const Experts<T>& a, int64_t begin, int64_t end) {
-  const int64_t blocks = (a.width + kExpertBlock - 1) / kExpertBlock;
-  float gate[kMostRows * kExpertBlock];
-  float up[kMostRows * kExpertBlock];
-  for (int64_t item = begin; item < end; ++item) {
-    const int64_t expert = a.active[item / blocks];
-    const int64_t first = item % blocks * kExpertBlock;
-    const int64_t rows = least(kExpertBlock, a.width - first);
-    const T* weight = a.gate_up + (expert * 2 * a.width + first) * a.hidden_size;
-    for (int64_t pair = a.offsets[expert]; pair < a.offsets[expert + 1]; pair += kMostRows) {
-      const int64_t some = least(kMostRows, a.offsets[expert + 1] - pair);
+void expert_up(const Experts<T>& a, int64_t expert, int64_t first, int64_t last) {
+  float gate[kResults];
+  float up[kResults];
+  const int64_t pairs = a.offsets[expert + 1];
+  const int64_t block = block_rows(pairs - a.offsets[expert]);
+  for (int64_t row = first; row < last; row += block) {
+    const int64_t rows = least(block, last - row);
+    const T* weight = a.gate_up + (expert * 2 * a.width + row) * a.hidden_size;
+    for (int64_t pair = a.offsets[expert]; pair < pairs; pair += kMostRows) {
+      const int64_t some = least(kMostRows, pairs - pair);
       const T* x = a.x + pair * a.hidden_size;
-      dots(x, a.hidden_size, some, weight, a.hidden_size, a.hidden_size, rows, gate, kExpertBlock);
+      dots(x, a.hidden_size, some, weight, a.hidden_size, a.hidden_size, rows, gate, block);
       dots(x, a.hidden_size, some, weight + a.width * a.hidden_size, a.hidden_size, a.hidden_size,
-           rows, up, kExpertBlock);
+           rows, up, block);
       for (int64_t j = 0; j < some; ++j) {
-        T* hidden = a.hidden + (pair + j) * a.width + first;
+        T* hidden = a.hidden + (pair + j) * a.width + row;
         for_vectors(rows, [&](int64_t i, auto lanes) FARSKIP_LAMBDA {
-          const Vec g = rounded<T>(load(gate + j * kExpertBlock + i, lanes));
-          const Vec u = rounded<T>(load(up + j * kExpertBlock + i, lanes));
+          const Vec g = rounded<T>(load(gate + j * block + i, lanes));
+          const Vec u = rounded<T>(load(up + j * block + i, lanes));
           store(hidden + i, gated<T>(g, u), lanes);
         });
       }
@@ -90,21 +97,31 @@ void experts_up(const Experts<T>& a, int64_t begin, int64_t end) {
 }
 
 template <class T>
+void experts_up(const Experts<T>& a, int64_t begin, int64_t end) {
+  const int64_t blocks = (a.width + kExpertBlock - 1) / kExpertBlock;
+  while (begin < end) {
+    const int64_t last = least(end, (begin / blocks + 1) * blocks);  // items of the same expert
+    const int64_t first = begin % blocks * kExpertBlock;
+    expert_up(a, a.active[begin / blocks], first,
+              least(first + (last - begin) * kExpertBlock, a.width));
+    begin = last;
+  }
+}
+
+template <class T>
 void experts_down(const Experts<T>& a, int64_t begin, int64_t end) {
-  for (int64_t item = begin; item < end; ++item) {
-    const int64_t first = item * kExpertBlock;
-    const int64_t last = least(first + kExpertBlock, a.hidden_size);
-    for (int64_t index = 0; index < a.active_count; ++index) {
-      const int64_t expert = a.active[index];
-      const int64_t pair = a.offsets[expert];
-      small_linear(a.hidden + pair * a.width, a.width, a.offsets[expert + 1] - pair,
-                   a.down + expert * a.hidden_size * a.width, a.width, a.width,
-                   a.outputs + pair * a.hidden_size, a.hidden_size, first, last);
-    }
-    for (int64_t token = 0; token < a.tokens; ++token) {
-      combine_token(a.outputs, a.weights, a.pairs, a.rows_of_token + token * a.top_k, a.top_k,
-                    a.by_dtype, a.y + token * a.hidden_size, first, last, a.hidden_size);
-    }
+  const int64_t first = begin * kExpertBlock;
+  const int64_t last = least(end * kExpertBlock, a.hidden_size);
+  for (int64_t index = 0; index < a.active_count; ++index) {
+    const int64_t expert = a.active[index];
+    const int64_t pair = a.offsets[expert];
+    small_linear(a.hidden + pair * a.width, a.width, a.offsets[expert + 1] - pair,
+                 a.down + expert * a.hidden_size * a.width, a.width, a.width,
+                 a.outputs + pair * a.hidden_size, a.hidden_size, first, last);
+  }
+  for (int64_t token = 0; token < a.tokens; ++token) {
+    combine_token(a.outputs, a.weights, a.pairs, a.rows_of_token + token * a.top_k, a.top_k,
+                  a.by_dtype, a.y + token * a.hidden_size, first, last, a.hidden_size);
   }
 }
 

@@ -28,11 +28,13 @@ struct Dot<bf16> {
 
 constexpr int kMostRows = 8;  // rows of x in one block
 
-/// total[i * total_stride + r] = x_i . weight_r, lane by lane, for kRows weight rows side by side.
-template <class T, int kRows, int n, int total_stride>
-FARSKIP_INLINE void add_products(const T* x, int64_t x_stride, const T* weight,
-                                 int64_t weight_stride, int64_t depth, Vec* total) {
+/// results[i * kRows + r] = x_i . weight_r for kRows weight rows side by side and n rows of x. Sums
+/// of all are taken together.
+template <class T, int kRows, int n>
+FARSKIP_INLINE void dot_block(const T* x, int64_t x_stride, const T* weight, int64_t weight_stride,
+                              int64_t depth, float* results) {
   using D = Dot<T>;
+  Vec total[n * kRows] = {};
   const auto add = [&](auto get) FARSKIP_LAMBDA {
     typename D::Operand in[n];
 #pragma GCC unroll 8
@@ -41,10 +43,7 @@ FARSKIP_INLINE void add_products(const T* x, int64_t x_stride, const T* weight,
     for (int r = 0; r < kRows; ++r) {
       const typename D::Operand w = get(weight + r * weight_stride);
 #pragma GCC unroll 8
-      for (int i = 0; i < n; ++i) {
-        Vec& t = total[i * total_stride + r];
-        t = D::step(t, w, in[i]);
-      }
+      for (int i = 0; i < n; ++i) total[i * kRows + r] = D::step(total[i * kRows + r], w, in[i]);
     }
   };
   int64_t k = 0;
@@ -55,47 +54,30 @@ FARSKIP_INLINE void add_products(const T* x, int64_t x_stride, const T* weight,
     const int rest = static_cast<int>(depth - k);
     add([k, rest](const T* row) FARSKIP_LAMBDA { return D::get(row + k, rest); });
   }
-}
-
-/// out[i * out_stride + r] = x_i . weight_r for kRows weight rows, kSide of them at a time, and n
-/// rows of x. Sums of all are taken together.
-template <class T, int kRows, int kSide, int n>
-FARSKIP_INLINE void dot_block(const T* x, int64_t x_stride, const T* weight, int64_t weight_stride,
-                              int64_t depth, float* out, int64_t out_stride) {
-  Vec total[n * kRows] = {};
-#pragma GCC unroll 4
-  for (int r = 0; r < kRows; r += kSide) {
-    add_products<T, kSide, n, kRows>(x, x_stride, weight + r * weight_stride, weight_stride, depth,
-                                     total + r);
-  }
-  float results[n * kRows];
   sums<n * kRows>(total, results);
-#pragma GCC unroll 8
-  for (int i = 0; i < n; ++i) {
-    __builtin_memcpy(out + i * out_stride, results + i * kRows, kRows * sizeof(float));
-  }
 }
 
+/// The rows are cut into kRows parts that are read at once, each as one long stream: neighbours
+/// side by side, in one page, come at half the speed.
 template <class T, int n>
 void dots_of(const T* x, int64_t x_stride, const T* weight, int64_t weight_stride, int64_t depth,
              int64_t rows, float* out, int64_t out_stride) {
   constexpr int kAccumulators = kLanes == 16 ? 16 : 8;
   constexpr int kRows = n * 4 <= kAccumulators ? 4 : (n * 2 <= kAccumulators ? 2 : 1);
-  // Rows that share a page are read one after the other, as a stream that the processor recognises
-  // (side by side they came at half the speed); rows of several pages side by side.
-  const bool stream = weight_stride * static_cast<int64_t>(sizeof(T)) < 4096;
-  int64_t r = 0;
-  for (; r + kRows <= rows; r += kRows) {
-    const T* block = weight + r * weight_stride;
-    if (stream) {
-      dot_block<T, kRows, 1, n>(x, x_stride, block, weight_stride, depth, out + r, out_stride);
-    } else {
-      dot_block<T, kRows, kRows, n>(x, x_stride, block, weight_stride, depth, out + r, out_stride);
+  const int64_t part = rows / kRows;
+  float results[n * kRows];
+  for (int64_t r = 0; r < part; ++r) {
+    dot_block<T, kRows, n>(x, x_stride, weight + r * weight_stride, part * weight_stride, depth,
+                           results);
+#pragma GCC unroll 8
+    for (int i = 0; i < n; ++i) {
+#pragma GCC unroll 4
+      for (int s = 0; s < kRows; ++s) out[i * out_stride + s * part + r] = results[i * kRows + s];
     }
   }
-  for (; r < rows; ++r) {
-    dot_block<T, 1, 1, n>(x, x_stride, weight + r * weight_stride, weight_stride, depth, out + r,
-                          out_stride);
+  for (int64_t r = part * kRows; r < rows; ++r) {
+    dot_block<T, 1, n>(x, x_stride, weight + r * weight_stride, 0, depth, results);
+    for (int i = 0; i < n; ++i) out[i * out_stride + r] = results[i];
   }
 }
 

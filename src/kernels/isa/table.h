@@ -31,7 +31,7 @@ struct Experts {
   int64_t active_count, tokens, top_k, hidden_size, width;
   bool by_dtype;  ///< Accumulate::kDtype
 };
-constexpr int64_t kExpertBlock = 128;  ///< rows of a weight in one item of experts_up/experts_down
+constexpr int64_t kExpertBlock = 32;  ///< rows of a weight in one item of experts_up/experts_down
 
 /// A run of positions of one sequence and key/value head.
 struct AttentionItem {
