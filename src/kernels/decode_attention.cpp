@@ -4,6 +4,7 @@
 
 #include <vector>
 
+#include "kernels/empty.h"
 #include "kernels/generic.h"
 #include "kernels/isa/select.h"
 #include "kernels/parallel.h"
@@ -70,9 +71,8 @@ at::Tensor decode_attention(const at::Tensor& q, const at::Tensor& keys, const a
     const int64_t value_dim = v.size(3);
     const Work work = cut(slots.first(q.size(0)), lengths.first(q.size(0)), kv_heads);
     const int64_t count = static_cast<int64_t>(work.items.size());
-    const at::Tensor partial =
-        at::empty({count, group, value_dim + 2}, q.options().dtype(at::kFloat));
-    y = at::empty({q.size(0), heads, value_dim}, q.options());
+    const at::Tensor partial = empty({count, group, value_dim + 2}, at::kFloat);
+    y = empty({q.size(0), heads, value_dim}, q.scalar_type());
     const isa::Attention<T> operands{.q = isa::data<T>(queries),
                                      .keys = isa::data<T>(k),
                                      .values = isa::data<T>(v),

@@ -4,6 +4,7 @@
 
 #include <cstring>
 
+#include "kernels/empty.h"
 #include "kernels/generic.h"
 #include "kernels/isa/select.h"
 #include "kernels/opmath.h"
@@ -18,9 +19,9 @@ Plan plan(const at::Tensor& experts, int64_t expert_count) {
   Plan result;
   result.top_k = dense.size(1);
   result.rows = tokens * result.top_k;
-  result.pairs = at::empty({result.rows}, dense.options());
-  result.tokens = at::empty({result.rows}, dense.options());
-  result.rows_of_token = at::empty({tokens, result.top_k}, dense.options());
+  result.pairs = empty({result.rows}, dense.scalar_type());
+  result.tokens = empty({result.rows}, dense.scalar_type());
+  result.rows_of_token = empty({tokens, result.top_k}, dense.scalar_type());
   result.offsets.assign(expert_count + 1, 0);
 
   const int64_t* expert = dense.const_data_ptr<int64_t>();
@@ -54,7 +55,7 @@ at::Tensor gather_rows(const at::Tensor& x, const at::Tensor& tokens) {
   const at::Tensor index = tokens.contiguous();
   const int64_t rows = index.numel();
   const int64_t bytes = in.size(1) * in.element_size();
-  at::Tensor y = at::empty({rows, in.size(1)}, in.options());
+  at::Tensor y = empty({rows, in.size(1)}, in.scalar_type());
   const char* from = static_cast<const char*>(in.const_data_ptr());
   char* to = static_cast<char*>(y.mutable_data_ptr());
   const int64_t* token = index.const_data_ptr<int64_t>();
@@ -66,12 +67,27 @@ at::Tensor gather_rows(const at::Tensor& x, const at::Tensor& tokens) {
   return y;
 }
 
+void put_rows(const at::Tensor& into, int64_t column, const at::Tensor& rows, const at::Tensor& x) {
+  const int64_t count = x.size(0), width = x.numel() / std::max<int64_t>(count, 1);
+  if (!into.device().is_cpu()) {
+    into.narrow(1, column, width).index_copy_(0, rows, x.reshape({count, width}));
+    return;
+  }
+  const at::Tensor from = x.contiguous();
+  const int64_t size = into.element_size(), bytes = width * size, stride = into.stride(0) * size;
+  const char* source = static_cast<const char*>(from.const_data_ptr());
+  char* target = static_cast<char*>(into.mutable_data_ptr()) + column * size;
+  const int64_t* row = rows.const_data_ptr<int64_t>();
+  for (int64_t i = 0; i < count; ++i)
+    std::memcpy(target + row[i] * stride, source + i * bytes, bytes);
+}
+
 at::Tensor scatter_rows(const at::Tensor& grad, const Plan& plan, int64_t tokens) {
   at::Tensor y;
   const bool done = isa::with_kernels(grad, [&]<class T>(const isa::Kernels<T>& kernels) {
     const at::Tensor dense = grad.contiguous();
     const int64_t size = dense.size(1);
-    y = at::empty({tokens, size}, dense.options());
+    y = empty({tokens, size}, dense.scalar_type());
     const T* rows = isa::data<T>(dense);
     const int64_t* rows_of_token = isa::data<int64_t>(plan.rows_of_token);
     T* out = isa::mutable_data<T>(y);
@@ -97,7 +113,7 @@ at::Tensor combine(const at::Tensor& outputs, const at::Tensor& weights, const P
     const at::Tensor factors = weights_as_factors(weights, dense.scalar_type(), accumulate);
     const int64_t tokens = weights.size(0);
     const int64_t size = dense.size(1);
-    y = at::empty({tokens, size}, dense.options());
+    y = empty({tokens, size}, dense.scalar_type());
     const T* rows = isa::data<T>(dense);
     const float* factor = isa::data<float>(factors);
     const int64_t* pairs = isa::data<int64_t>(plan.pairs);
@@ -120,8 +136,8 @@ CombineGrad combine_backward(const at::Tensor& grad, const at::Tensor& outputs,
     const at::Tensor dense = outputs.contiguous();
     const at::Tensor factors = weights.to(at::kFloat).contiguous();
     const int64_t size = dense.size(1);
-    result.outputs = at::empty_like(dense);
-    const at::Tensor grad_weights = at::empty_like(factors);
+    result.outputs = empty(dense.sizes(), dense.scalar_type());
+    const at::Tensor grad_weights = empty(factors.sizes(), factors.scalar_type());
     const T* gradient = isa::data<T>(dense_grad);
     const T* rows = isa::data<T>(dense);
     const float* factor = isa::data<float>(factors);

@@ -24,6 +24,10 @@ Plan plan(const at::Tensor& experts, int64_t expert_count);
 /// x[tokens]: x [N,H] -> [R,H].
 at::Tensor gather_rows(const at::Tensor& x, const at::Tensor& tokens);
 
+/// into[rows[i], column ..] = x[i]: into [R,W] with adjacent elements, rows int64 [N], x [N, ...]
+/// of no more than W - column elements a row, same dtype.
+void put_rows(const at::Tensor& into, int64_t column, const at::Tensor& rows, const at::Tensor& x);
+
 /// The backward of gather_rows: grad [N*k,H] -> [tokens,H], each token's rows summed in expert
 /// order in opmath, rounded once.
 at::Tensor scatter_rows(const at::Tensor& grad, const Plan& plan, int64_t tokens);

@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include "kernels/empty.h"
 #include "kernels/generic.h"
 #include "kernels/isa/select.h"
 #include "kernels/opmath.h"
@@ -23,19 +24,20 @@ int64_t rows_in_block(int64_t rows) {
 
 }  // namespace
 
-RmsNormResult rms_norm(const at::Tensor& input, const at::Tensor& weight, double eps) {
+RmsNormResult rms_norm(const at::Tensor& input, const at::Tensor& weight, double eps,
+                       bool need_rstd) {
   const at::Tensor x = adjacent_elements(input);
   const int64_t rows = x.size(0);
   const int64_t size = x.size(1);
   RmsNormResult result;
   const bool done = isa::with_kernels(x, [&]<class T>(const isa::Kernels<T>& kernels) {
     const at::Tensor scale = weight.contiguous();
-    result.y = at::empty({rows, size}, x.options());
-    result.rstd = at::empty({rows}, x.options().dtype(at::kFloat));
+    result.y = empty({rows, size}, x.scalar_type());
+    if (need_rstd) result.rstd = empty({rows}, at::kFloat);
     const T* in = isa::data<T>(x);
     const T* factors = isa::data<T>(scale);
     T* y = isa::mutable_data<T>(result.y);
-    float* rstd = isa::mutable_data<float>(result.rstd);
+    float* rstd = need_rstd ? isa::mutable_data<float>(result.rstd) : nullptr;
     parallel_for(rows, grain_for(2 * size * sizeof(T)), [&](int64_t begin, int64_t end) {
       kernels.rms_norm(in, x.stride(0), factors, y, rstd, begin, end, size,
                        static_cast<float>(eps));
@@ -54,7 +56,7 @@ at::Tensor rms_norm_backward(const at::Tensor& grad_y, const at::Tensor& input,
   const bool done = isa::with_kernels(x, [&]<class T>(const isa::Kernels<T>& kernels) {
     const at::Tensor grad = grad_y.contiguous();
     const at::Tensor scale = weight.contiguous();
-    if (need_grad_x) grad_x = at::empty({rows, size}, x.options());
+    if (need_grad_x) grad_x = empty({rows, size}, x.scalar_type());
     const int64_t block = rows_in_block(rows);
     const int64_t blocks = (rows + block - 1) / block;
     at::Tensor parts;

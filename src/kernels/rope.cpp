@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include "kernels/empty.h"
 #include "kernels/generic.h"
 #include "kernels/isa/select.h"
 #include "kernels/parallel.h"
@@ -15,7 +16,7 @@ at::Tensor rope(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& si
     const at::Tensor in = x.stride(2) == 1 ? x : x.contiguous();
     const at::Tensor cosines = cos.contiguous();
     const at::Tensor sines = sin.contiguous();
-    y = at::empty(in.sizes(), in.options());
+    y = empty(in.sizes(), in.scalar_type());
     const T* from = isa::data<T>(in);
     const float* c = isa::data<float>(cosines);
     const float* s = isa::data<float>(sines);

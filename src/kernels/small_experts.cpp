@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include "kernels/empty.h"
 #include "kernels/generic.h"
 #include "kernels/isa/select.h"
 #include "kernels/parallel.h"
@@ -20,9 +21,9 @@ at::Tensor small_experts(const at::Tensor& x, const at::Tensor& gate_up, const a
     const at::Tensor factors = weights_as_factors(weights, x.scalar_type(), accumulate);
     const int64_t width = down.size(2);
     const int64_t hidden_size = x.size(1);
-    const at::Tensor hidden = at::empty({order.rows, width}, x.options());
-    const at::Tensor outputs = at::empty({order.rows, hidden_size}, x.options());
-    y = at::empty({x.size(0), hidden_size}, x.options());
+    const at::Tensor hidden = empty({order.rows, width}, x.scalar_type());
+    const at::Tensor outputs = empty({order.rows, hidden_size}, x.scalar_type());
+    y = empty({x.size(0), hidden_size}, x.scalar_type());
     std::vector<int64_t> active;
     for (int64_t e = 0; e < gate_up.size(0); ++e) {
       if (order.offsets[e] < order.offsets[e + 1]) active.push_back(e);

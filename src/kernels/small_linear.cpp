@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include "kernels/empty.h"
 #include "kernels/generic.h"
 #include "kernels/isa/select.h"
 #include "kernels/parallel.h"
@@ -45,7 +46,7 @@ at::Tensor small_linear(const at::Tensor& x, const at::Tensor& weight) {
   if (!small_linear_supported(x, weight)) return generic::small_linear(x, weight);
   const int64_t outputs = weight.size(0);
   const int64_t depth = weight.size(1);
-  at::Tensor y = at::empty({x.size(0), outputs}, x.options());
+  at::Tensor y = empty({x.size(0), outputs}, x.scalar_type());
   isa::with_kernels(x, [&]<class T>(const isa::Kernels<T>& kernels) {
     const T* in = isa::data<T>(x);
     const T* weights = isa::data<T>(weight);
@@ -66,7 +67,7 @@ at::Tensor small_batched_linear(const at::Tensor& input, const at::Tensor& weigh
   const bool done = isa::with_kernels(input, [&]<class T>(const isa::Kernels<T>& kernels) {
     const at::Tensor x = with_adjacent_elements(input);
     const at::Tensor w = with_adjacent_elements(weight);
-    y = at::empty({x.size(0), heads, outputs}, x.options());
+    y = empty({x.size(0), heads, outputs}, x.scalar_type());
     const T* in = isa::data<T>(x);
     const T* weights = isa::data<T>(w);
     T* out = isa::mutable_data<T>(y);
@@ -86,7 +87,7 @@ at::Tensor small_batched_linear_transposed(const at::Tensor& input, const at::Te
   const bool done = isa::with_kernels(input, [&]<class T>(const isa::Kernels<T>& kernels) {
     const at::Tensor x = with_adjacent_elements(input);
     const at::Tensor w = with_adjacent_elements(weight);
-    y = at::empty({x.size(0), heads, outputs}, x.options());
+    y = empty({x.size(0), heads, outputs}, x.scalar_type());
     const T* in = isa::data<T>(x);
     const T* weights = isa::data<T>(w);
     T* out = isa::mutable_data<T>(y);

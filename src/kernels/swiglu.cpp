@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include "kernels/empty.h"
 #include "kernels/generic.h"
 #include "kernels/isa/select.h"
 #include "kernels/parallel.h"
@@ -14,7 +15,7 @@ at::Tensor swiglu(const at::Tensor& gate_up) {
   at::Tensor y;
   const bool done = isa::with_kernels(gate_up, [&]<class T>(const isa::Kernels<T>& kernels) {
     const at::Tensor dense = gate_up.contiguous();
-    y = at::empty({rows, width}, dense.options());
+    y = empty({rows, width}, dense.scalar_type());
     const T* in = isa::data<T>(dense);
     T* out = isa::mutable_data<T>(y);
     parallel_for(rows, grain_for(3 * width * sizeof(T)),
@@ -30,7 +31,7 @@ at::Tensor swiglu_backward(const at::Tensor& grad, const at::Tensor& gate_up) {
   const bool done = isa::with_kernels(gate_up, [&]<class T>(const isa::Kernels<T>& kernels) {
     const at::Tensor dense = gate_up.contiguous();
     const at::Tensor dense_grad = grad.contiguous();
-    result = at::empty({rows, 2 * width}, dense.options());
+    result = empty({rows, 2 * width}, dense.scalar_type());
     const T* in = isa::data<T>(dense);
     const T* gradient = isa::data<T>(dense_grad);
     T* out = isa::mutable_data<T>(result);

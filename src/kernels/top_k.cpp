@@ -5,6 +5,7 @@
 
 #include <cmath>
 
+#include "kernels/empty.h"
 #include "kernels/generic.h"
 #include "kernels/isa/select.h"
 #include "util/error.h"
@@ -42,8 +43,7 @@ TopK top_k(const at::Tensor& scores, int64_t k) {
   const int64_t rows = dense.size(0);
   const int64_t count = dense.size(1);
   util::require(k >= 0 && k <= count, "top_k: k", k, util::concat("0 to ", count));
-  TopK result{at::empty({rows, k}, dense.options()),
-              at::empty({rows, k}, dense.options().dtype(at::kLong))};
+  TopK result{empty({rows, k}, dense.scalar_type()), empty({rows, k}, at::kLong)};
   AT_DISPATCH_FLOATING_TYPES(dense.scalar_type(), "top_k", [&] {
     const auto* in = dense.const_data_ptr<scalar_t>();
     auto* values = result.values.mutable_data_ptr<scalar_t>();

@@ -4,6 +4,7 @@
 
 #include "kernels/causal_attention.h"
 #include "kernels/decode_attention.h"
+#include "kernels/dispatch.h"
 #include "kernels/small_linear.h"
 #include "model/differentiable.h"
 #include "model/ops.h"
@@ -21,20 +22,30 @@ at::Tensor split_heads(const at::Tensor& x, int64_t heads) {
   return x.view({x.size(0), heads, -1});
 }
 
-/// kv_b [heads, nope + v, kv_rank] of latent attention: rows of the nope keys, then of the values.
-at::Tensor key_part(const at::Tensor& kv_b, const AttentionConfig& c) {
-  return kv_b.view({c.heads, c.nope_dim + c.v_dim, c.kv_rank}).narrow(1, 0, c.nope_dim);
+/// Elements begin .. begin + count of the last dimension. Without gradients as one view instead of
+/// the three calls that narrow makes: decoding makes a dozen a layer.
+at::Tensor columns(const at::Tensor& x, int64_t begin, int64_t count) {
+  if (needs_graph(x)) return x.narrow(-1, begin, count);
+  at::DimVector sizes(x.sizes());
+  sizes.back() = count;
+  return x.as_strided(sizes, x.strides(), x.storage_offset() + begin * x.stride(-1));
 }
-at::Tensor value_part(const at::Tensor& kv_b, const AttentionConfig& c) {
-  return kv_b.view({c.heads, c.nope_dim + c.v_dim, c.kv_rank}).narrow(1, c.nope_dim, c.v_dim);
+
+/// Rows of kv_b [heads, nope + v, kv_rank] of latent attention: of the nope keys (from 0 on), or of
+/// the values (from nope on).
+at::Tensor kv_b_rows(const at::Tensor& kv_b, const AttentionConfig& c, int64_t begin,
+                     int64_t count) {
+  const int64_t rows = c.nope_dim + c.v_dim;
+  return kv_b.as_strided({c.heads, count, c.kv_rank}, {rows * c.kv_rank, c.kv_rank, 1},
+                         kv_b.storage_offset() + begin * c.kv_rank);
 }
 
 /// Full keys and values from latents [N, kv_rank] and rotary keys [N, 1, rope].
 KeysValues expand_latent(const at::Tensor& latent, const at::Tensor& k_rope,
                          const AttentionWeights& w, const AttentionConfig& c) {
   const at::Tensor kv = split_heads(linear(latent, w.kv_b, {}), c.heads);
-  return {at::cat({kv.narrow(-1, 0, c.nope_dim), k_rope.expand({-1, c.heads, -1})}, -1),
-          kv.narrow(-1, c.nope_dim, c.v_dim)};
+  return {at::cat({columns(kv, 0, c.nope_dim), k_rope.expand({-1, c.heads, -1})}, -1),
+          columns(kv, c.nope_dim, c.v_dim)};
 }
 
 PreparedAttention prepare_latent(const at::Tensor& h, const AttentionWeights& w,
@@ -45,13 +56,13 @@ PreparedAttention prepare_latent(const at::Tensor& h, const AttentionWeights& w,
           : linear(rms_norm(linear(h, w.q_a, w.q_a_bias), w.q_a_norm, c.norm_eps), w.q_b, {});
   q = split_heads(q, c.heads);
   const at::Tensor q_rope =
-      model::rope(q.narrow(-1, c.nope_dim, c.rope_dim), rope.cos, rope.sin, c.rope.interleaved);
+      model::rope(columns(q, c.nope_dim, c.rope_dim), rope.cos, rope.sin, c.rope.interleaved);
   const at::Tensor kv = linear(h, w.kv_a, w.kv_a_bias);
   PreparedAttention prepared;
-  prepared.q = at::cat({q.narrow(-1, 0, c.nope_dim), q_rope}, -1);
-  prepared.latent = rms_norm(kv.narrow(-1, 0, c.kv_rank), w.kv_a_norm, c.norm_eps);
-  prepared.k_rope = model::rope(kv.narrow(-1, c.kv_rank, c.rope_dim).unsqueeze(1), rope.cos,
-                                rope.sin, c.rope.interleaved);
+  prepared.q = at::cat({columns(q, 0, c.nope_dim), q_rope}, -1);
+  prepared.latent = rms_norm(columns(kv, 0, c.kv_rank), w.kv_a_norm, c.norm_eps);
+  prepared.k_rope = model::rope(columns(kv, c.kv_rank, c.rope_dim).unsqueeze(1), rope.cos, rope.sin,
+                                c.rope.interleaved);
   return prepared;
 }
 
@@ -72,16 +83,17 @@ PreparedAttention prepare_grouped(const at::Tensor& h, const AttentionWeights& w
 
 /// Rows of a cache tensor [slots, capacity, heads, dim], one a token.
 at::Tensor cache_rows(const at::Tensor& cache) {
-  return cache.flatten(0, 1);
+  return cache.view({cache.size(0) * cache.size(1), -1});
 }
 
 void keep(const PreparedAttention& p, const AttentionConfig& c, const AttentionContext& context) {
+  const at::Tensor keys = cache_rows(context.cache->keys);
   if (c.kind == AttentionKind::mla) {
-    const at::Tensor kept = at::cat({p.latent.unsqueeze(1), p.k_rope}, -1);
-    cache_rows(context.cache->keys).index_copy_(0, context.cache_rows, kept);
+    kernels::put_rows(keys, 0, context.cache_rows, p.latent);
+    kernels::put_rows(keys, c.kv_rank, context.cache_rows, p.k_rope);
   } else {
-    cache_rows(context.cache->keys).index_copy_(0, context.cache_rows, p.k);
-    cache_rows(context.cache->values).index_copy_(0, context.cache_rows, p.v);
+    kernels::put_rows(keys, 0, context.cache_rows, p.k);
+    kernels::put_rows(cache_rows(context.cache->values), 0, context.cache_rows, p.v);
   }
 }
 
@@ -128,7 +140,7 @@ at::Tensor core(const at::Tensor& q, KeysValues kv, int64_t rows, const Attentio
     mask = at::ones({query.size(2), key.size(2)}, query.options().dtype(at::kBool)).tril(past);
   at::Tensor y =
       at::scaled_dot_product_attention(query, key, value, mask, 0.0, past == 0, c.softmax_scale);
-  if (padding > 0) y = y.narrow(-1, 0, c.v_dim);
+  if (padding > 0) y = columns(y, 0, c.v_dim);
   return y.transpose(1, 2).reshape({-1, c.heads * c.v_dim});
 }
 
@@ -140,8 +152,8 @@ KeysValues from_cache(const Segment& segment, const AttentionWeights& w, const A
   if (c.kind == AttentionKind::gqa)
     return {keys, cache.values.select(0, segment.slot).narrow(0, 0, total)};
   const at::Tensor rows = keys.squeeze(1);
-  return expand_latent(rows.narrow(-1, 0, c.kv_rank).contiguous(),
-                       rows.narrow(-1, c.kv_rank, c.rope_dim).unsqueeze(1), w, c);
+  return expand_latent(columns(rows, 0, c.kv_rank).contiguous(),
+                       columns(rows, c.kv_rank, c.rope_dim).unsqueeze(1), w, c);
 }
 
 /// One new token a sequence. Latent attention stays in the latent space: queries are multiplied
@@ -158,11 +170,12 @@ at::Tensor decode(const PreparedAttention& p, const AttentionWeights& w, const A
     return kernels::decode_attention(p.q, cache.keys, cache.values, slots, lengths, c.softmax_scale)
         .flatten(1);
   const at::Tensor q_latent = kernels::small_batched_linear_transposed(
-      p.q.narrow(-1, 0, c.nope_dim), key_part(w.kv_b.value, c));
-  const at::Tensor q = at::cat({q_latent, p.q.narrow(-1, c.nope_dim, c.rope_dim)}, -1);
+      columns(p.q, 0, c.nope_dim), kv_b_rows(w.kv_b.value, c, 0, c.nope_dim));
+  const at::Tensor q = at::cat({q_latent, columns(p.q, c.nope_dim, c.rope_dim)}, -1);
   const at::Tensor y =
       kernels::decode_attention(q, cache.keys, cache.values, slots, lengths, c.softmax_scale);
-  return kernels::small_batched_linear(y, value_part(w.kv_b.value, c)).flatten(1);
+  return kernels::small_batched_linear(y, kv_b_rows(w.kv_b.value, c, c.nope_dim, c.v_dim))
+      .flatten(1);
 }
 
 at::Tensor by_segment(const PreparedAttention& p, const AttentionWeights& w,

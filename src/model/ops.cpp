@@ -48,9 +48,11 @@ at::Tensor linear(const at::Tensor& x, const Parameter& weight, const Parameter&
 }
 
 at::Tensor rms_norm(const at::Tensor& x, const Parameter& weight, double eps) {
-  const at::Tensor rows = x.reshape({-1, x.size(-1)});
-  if (!needs_graph(x, weight.value))
-    return kernels::rms_norm(rows, weight.value, eps).y.view(x.sizes());
+  const at::Tensor rows = x.dim() == 2 ? x : x.reshape({-1, x.size(-1)});
+  if (!needs_graph(x, weight.value)) {
+    const at::Tensor y = kernels::rms_norm(rows, weight.value, eps, /*need_rstd=*/false).y;
+    return x.dim() == 2 ? y : y.view(x.sizes());
+  }
   auto rstd = std::make_shared<at::Tensor>();
   return differentiable(
              [&] {

@@ -12,7 +12,7 @@ void rms_norm(const T* x, int64_t stride, const T* weight, T* y, float* rstd, in
       squares = multiply_add(v, v, squares);
     });
     const float scale = 1.0f / __builtin_sqrtf(sum(squares) / static_cast<float>(size) + eps);
-    rstd[row] = scale;
+    if (rstd != nullptr) rstd[row] = scale;
     for_vectors(size, [&](int64_t i, auto lanes) FARSKIP_LAMBDA {
       store(out + i, rounded<T>(load(in + i, lanes) * scale) * load(weight + i, lanes), lanes);
     });

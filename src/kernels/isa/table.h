@@ -57,6 +57,7 @@ struct AdamW {
 
 template <class T>
 struct Kernels {
+  /// rstd may be null.
   void (*rms_norm)(const T* x, int64_t stride, const T* weight, T* y, float* rstd, int64_t begin,
                    int64_t end, int64_t size, float eps);
   /// grad_x and grad_weight [size] (added into) may be null.
