@@ -83,6 +83,7 @@ build() {  # build [TARGET...]
     cmake --preset release >"$log" 2>&1 || { cat "$log" >&2; fail "cmake --preset release failed"; }
     rm -f "$log"
   fi
+  if cmake --build --preset release ${1:+--target "$@"} -- -n | grep -q "no work to do"; then return; fi
   say "building (first time: some minutes)"
   cmake --build --preset release -j "$JOBS" ${1:+--target "$@"} || fail "the build failed"
 }
