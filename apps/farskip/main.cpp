@@ -12,7 +12,8 @@ namespace {
 using namespace farskip;
 
 constexpr void (*kVerbs[])(CLI::App&) = {app::add_inspect, app::add_logits,   app::add_generate,
-                                         app::add_eval,    app::add_pretrain, app::add_distill};
+                                         app::add_eval,    app::add_pretrain, app::add_distill,
+                                         app::add_launch};
 
 int fail(int code, std::string message) {
   while (!message.empty() && message.back() == '\n') message.pop_back();
@@ -39,6 +40,8 @@ int main(int argc, char** argv) {
     app.parse(argc, argv);
   } catch (const CLI::Success& help) {
     return app.exit(help);
+  } catch (const CLI::RuntimeError& failed) {  // of another process, which has said why
+    return failed.get_exit_code();
   } catch (const CLI::ParseError& error) {
     return fail(2, first_line(error.what()) + " (see --help)");
   } catch (const InputError& error) {

@@ -10,5 +10,6 @@ void add_generate(CLI::App& app);
 void add_eval(CLI::App& app);
 void add_pretrain(CLI::App& app);
 void add_distill(CLI::App& app);
+void add_launch(CLI::App& app);
 
 }  // namespace farskip::app

@@ -21,7 +21,7 @@ AtomicFile::AtomicFile(fs::path target) : target_(std::move(target)) {
   for (int attempt = 0; file_.get() < 0; ++attempt) {
     partial_ = target_.parent_path() / util::concat('.', target_.filename().string(), '.',
                                                     ::getpid(), '-', attempt, ".partial");
-    file_ = UniqueFd(::open(partial_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
+    file_ = util::UniqueFd(::open(partial_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
     if (file_.get() >= 0 || errno == EEXIST) continue;
     const std::string reason = std::generic_category().message(errno);
     if (errno == ENOSPC || errno == EDQUOT || errno == EIO)
@@ -53,7 +53,7 @@ void AtomicFile::write(std::string_view bytes) {
 void AtomicFile::flush() {
   if (file_.get() < 0) return;
   if (::fsync(file_.get()) != 0) fail("can't be written");
-  file_ = UniqueFd();
+  file_ = util::UniqueFd();
 }
 
 void AtomicFile::take_place() {
@@ -69,7 +69,7 @@ void AtomicFile::commit() {
 
 void sync_folder(const fs::path& folder) {
   const fs::path name = folder.empty() ? fs::path(".") : folder;
-  const UniqueFd fd(::open(name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  const util::UniqueFd fd(::open(name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   // Some file systems can't do it (EINVAL); the rename itself is done either way.
   if (fd.get() >= 0) ::fsync(fd.get());
 }

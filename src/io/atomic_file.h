@@ -4,7 +4,7 @@
 #include <filesystem>
 #include <string_view>
 
-#include "io/unique_fd.h"
+#include "util/unique_fd.h"
 
 namespace farskip::io {
 
@@ -33,7 +33,7 @@ class AtomicFile {
 
   std::filesystem::path target_;
   std::filesystem::path partial_;
-  UniqueFd file_;
+  util::UniqueFd file_;
   bool committed_ = false;
 };
 

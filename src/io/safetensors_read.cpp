@@ -8,8 +8,8 @@
 
 #include "io/safetensors.h"
 #include "io/text.h"
-#include "io/unique_fd.h"
 #include "util/error.h"
+#include "util/unique_fd.h"
 
 namespace farskip::io {
 
@@ -17,7 +17,7 @@ namespace farskip::io {
 class Mapping {
  public:
   explicit Mapping(const std::filesystem::path& path) : name_(path.string()) {
-    const UniqueFd file = open_to_read(path);
+    const util::UniqueFd file = util::open_to_read(path);
     struct stat status {};
     if (::fstat(file.get(), &status) != 0 || !S_ISREG(status.st_mode))
       throw InputError(name_ + ": found something that is no regular file, expected a file");

@@ -8,8 +8,8 @@
 #include <nlohmann/json.hpp>
 #include <system_error>
 
-#include "io/unique_fd.h"
 #include "util/error.h"
+#include "util/unique_fd.h"
 
 namespace farskip::io {
 
@@ -29,7 +29,7 @@ std::string in_quotes(std::string_view text, size_t limit) {
 }
 
 std::string read_file(const std::filesystem::path& path, int64_t max_bytes) {
-  const UniqueFd file = open_to_read(path);
+  const util::UniqueFd file = util::open_to_read(path);
   struct stat status {};
   std::string text;
   if (::fstat(file.get(), &status) == 0 && S_ISREG(status.st_mode))

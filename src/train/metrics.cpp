@@ -8,7 +8,7 @@
 #include <system_error>
 
 #include "io/atomic_file.h"
-#include "io/unique_fd.h"
+#include "util/unique_fd.h"
 #include "util/error.h"
 
 namespace farskip::train {
@@ -28,7 +28,7 @@ Metrics::Metrics(std::filesystem::path file, int64_t step) : file_(std::move(fil
 void Metrics::append(const nlohmann::ordered_json& record) {
   // One write call a line: readers and killed runs see whole lines.
   const std::string line = record.dump() + "\n";
-  const io::UniqueFd fd(::open(file_.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666));
+  const util::UniqueFd fd(::open(file_.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666));
   if (fd.get() < 0 ||
       ::write(fd.get(), line.data(), line.size()) != static_cast<ssize_t>(line.size()))
     throw Error(util::concat(file_.string(),

@@ -6,8 +6,8 @@
 #include <cerrno>
 #include <system_error>
 
-#include "io/unique_fd.h"
 #include "util/error.h"
+#include "util/unique_fd.h"
 
 namespace farskip::train {
 namespace fs = std::filesystem;
@@ -73,7 +73,7 @@ Pieces::Pieces(std::vector<fs::path> files, int64_t piece_bytes) : files_(std::m
 }
 
 void Pieces::cut_file(int32_t file, int64_t length, int64_t piece_bytes) {
-  const io::UniqueFd fd = io::open_to_read(files_[file]);
+  const util::UniqueFd fd = util::open_to_read(files_[file]);
   for (int64_t begin = 0; begin < length;) {
     int64_t end = begin + piece_bytes;
     if (jsonl_[file]) {
@@ -101,13 +101,13 @@ void Pieces::cut_file(int32_t file, int64_t length, int64_t piece_bytes) {
 
 std::string Pieces::read(int64_t index) const {
   const Piece& piece = pieces_[index];
-  const io::UniqueFd fd = io::open_to_read(files_[piece.file]);
+  const util::UniqueFd fd = util::open_to_read(files_[piece.file]);
   return read_bytes(files_[piece.file], fd.get(), piece.begin, piece.end - piece.begin);
 }
 
 std::string Pieces::place(int64_t index, int64_t offset) const {
   const Piece& piece = pieces_[index];
-  const io::UniqueFd fd = io::open_to_read(files_[piece.file]);
+  const util::UniqueFd fd = util::open_to_read(files_[piece.file]);
   constexpr int64_t kStep = 1 << 20;
   const int64_t end = piece.begin + offset;
   int64_t line = 1;

@@ -1,4 +1,4 @@
-#include "io/unique_fd.h"
+#include "util/unique_fd.h"
 
 #include <fcntl.h>
 #include <unistd.h>
@@ -8,7 +8,7 @@
 
 #include "util/error.h"
 
-namespace farskip::io {
+namespace farskip::util {
 
 UniqueFd::~UniqueFd() {
   if (fd_ >= 0) ::close(fd_);
@@ -24,4 +24,4 @@ UniqueFd open_to_read(const std::filesystem::path& path) {
   return file;
 }
 
-}  // namespace farskip::io
+}  // namespace farskip::util

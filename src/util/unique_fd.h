@@ -3,7 +3,7 @@
 #include <filesystem>
 #include <utility>
 
-namespace farskip::io {
+namespace farskip::util {
 
 class UniqueFd {
  public:
@@ -24,4 +24,4 @@ class UniqueFd {
 /// Opens a file to read; InputError if that can't be done.
 UniqueFd open_to_read(const std::filesystem::path& path);
 
-}  // namespace farskip::io
+}  // namespace farskip::util

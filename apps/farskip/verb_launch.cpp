@@ -1,0 +1,40 @@
+// launch: several ranks of a verb on this machine.
+#include <unistd.h>
+
+#include <filesystem>
+
+#include "comm/local_ranks.h"
+#include "options.h"
+#include "verbs.h"
+
+namespace farskip::app {
+namespace {
+
+struct Options {
+  int64_t ranks = 0;
+  std::vector<std::string> words;
+};
+
+void run(const Options& options) {
+  comm::LocalRanks ranks;
+  ranks.count = options.ranks;
+  ranks.command = options.words;
+  ranks.command.insert(ranks.command.begin(), std::filesystem::read_symlink("/proc/self/exe"));
+  if (const int code = comm::run_local_ranks(ranks)) throw CLI::RuntimeError(code);
+}
+
+}  // namespace
+
+void add_launch(CLI::App& app) {
+  CLI::App& verb = *app.add_subcommand("launch", "Run a verb on several ranks of this machine");
+  const auto options = std::make_shared<Options>();
+  verb.add_option("--ranks", options->ranks, "Number of ranks, each a process")
+      ->required()
+      ->check(CLI::Range(1, 4096));
+  verb.add_option("VERB", options->words, "The verb and its options, after `--`")->required();
+  examples(verb, {"farskip launch --ranks 2 -- pretrain --config config.json --data books/*.txt "
+                  "--out runs/a --ep 2"});
+  verb.callback([options] { run(*options); });
+}
+
+}  // namespace farskip::app

@@ -1,0 +1,27 @@
+// Ranks as processes on this machine.
+#pragma once
+#include <chrono>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace farskip::comm {
+
+struct LocalRanks {
+  int64_t count = 1;
+  std::vector<std::string> command;  ///< program and its arguments, the same for every rank
+  /// How long the others may go on after the first failure (they notice the lost peer themselves
+  /// and say so), and how long after being asked to stop before they are killed.
+  std::chrono::milliseconds notice = std::chrono::seconds(10);
+  std::chrono::milliseconds grace = std::chrono::seconds(5);
+};
+
+/// Starts the ranks with torchrun's variables (RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE,
+/// MASTER_ADDR, MASTER_PORT on a free port; OMP_NUM_THREADS, where it is not set, shares the cores
+/// out), puts `[rank] ` before each line that they print, forwards SIGINT, SIGTERM and SIGHUP, and
+/// waits for all. They end when this process does. Returns 0, or the exit status of the rank that
+/// failed first (128 + the signal's number if one killed it). Call from a single-threaded program.
+/// Error where a process cannot be started.
+int run_local_ranks(const LocalRanks& ranks);
+
+}  // namespace farskip::comm
