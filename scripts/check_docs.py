@@ -54,10 +54,12 @@ def commands(path):
     """(verb, options) of every `farskip VERB ...` line in the fenced blocks of a document, continued lines joined."""
     for block in re.findall(r"^```(?:sh|bash|console|text)?\n(.*?)^```", path.read_text(), flags=re.M | re.S):
         for line in block.replace("\\\n", " ").splitlines():
-            found = re.match(r"\s*(?:\$ )?(?:\./)?(?:build/)?farskip ([a-z]+) (.*)", line)
-            if found:
-                words = shlex.split(found[2], comments=True)
-                yield found[1], [word.split("=")[0] for word in words if word.startswith("--")]
+            found = re.match(r"\s*(?:\$ )?(?:\./)?(?:build/)?farskip ([a-z]+ .*)", line)
+            words = shlex.split(found[1], comments=True) if found else []
+            while words:  # `launch ... -- VERB ...` is two commands
+                end = words.index("--") if "--" in words else len(words)
+                yield words[0], [word.split("=")[0] for word in words[1:end] if word.startswith("--")]
+                words = words[end + 1:]
 
 
 def main():

@@ -32,8 +32,7 @@ void add_launch(CLI::App& app) {
       ->required()
       ->check(CLI::Range(1, 4096));
   verb.add_option("VERB", options->words, "The verb and its options, after `--`")->required();
-  examples(verb, {"farskip launch --ranks 2 -- pretrain --config config.json --data books/*.txt "
-                  "--out runs/a --ep 2"});
+  examples(verb, {"farskip launch --ranks 2 -- inspect DeepSeek-V2-Lite"});
   verb.callback([options] { run(*options); });
 }
 
