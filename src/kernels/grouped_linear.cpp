@@ -1,8 +1,13 @@
 #include "kernels/grouped_linear.h"
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <ATen/ThreadLocalState.h>
+
+#include <algorithm>
 
 #include "kernels/accumulate.h"
+#include "kernels/parallel.h"
 
 namespace farskip::kernels {
 
@@ -26,30 +31,67 @@ at::Tensor padded(const at::Tensor& x, int64_t begin, int64_t end, int64_t rows)
   return result;
 }
 
-// Calls f(expert, begin, end) for every expert that has rows, in order.
+/// An expert and its rows.
+struct Expert {
+  int64_t index, begin, end;
+};
+
+std::vector<Expert> experts_with_rows(const std::vector<int64_t>& offsets) {
+  std::vector<Expert> found;
+  for (size_t e = 0; e + 1 < offsets.size(); ++e)
+    if (offsets[e] < offsets[e + 1])
+      found.push_back({static_cast<int64_t>(e), offsets[e], offsets[e + 1]});
+  return found;
+}
+
+/// f(first, last) on runs of experts of about the same number of rows, one run a thread: a product
+/// split over threads would have them wait for each other once an expert. What LibTorch keeps for a
+/// thread (inference mode, say) is the caller's there too.
 template <class F>
-void for_each_group(const std::vector<int64_t>& offsets, F f) {
-  for (size_t e = 0; e + 1 < offsets.size(); ++e) {
-    if (offsets[e] < offsets[e + 1]) f(static_cast<int64_t>(e), offsets[e], offsets[e + 1]);
-  }
+void share_out(const std::vector<Expert>& experts, F f) {
+  const auto count = static_cast<int64_t>(experts.size());
+  const int64_t rows = count == 0 ? 0 : experts.back().end - experts.front().begin;
+  const int64_t runs = std::min<int64_t>(count, at::get_num_threads());
+  const auto first_of = [&](int64_t run) {
+    const auto from = std::partition_point(experts.begin(), experts.end(), [&](const Expert& e) {
+      return (e.begin + e.end) / 2 - experts.front().begin < run * rows / runs;
+    });
+    return from - experts.begin();
+  };
+  const at::ThreadLocalState state;
+  parallel_for(runs, 1, [&](int64_t begin, int64_t end) {
+    const at::ThreadLocalStateGuard as_caller(state);
+    const at::NoGradGuard no_grad;  // mm_out takes no inputs that want gradients
+    for (int64_t run = begin; run < end; ++run) {
+      const int64_t last = run + 1 == runs ? count : first_of(run + 1);
+      if (first_of(run) < last) f(first_of(run), last);
+    }
+  });
 }
 
 // x_e factor(e) for every expert. A product of more rows than the expert has runs on into rows of
-// the next experts, whose own products overwrite what it left there; only at the end is x padded.
+// the next experts of its run, whose own products overwrite what it left there; where that would
+// reach past the run, it goes into memory of its own.
 template <class F>
 at::Tensor product_of_each(const at::Tensor& x, const std::vector<int64_t>& offsets,
                            int64_t outputs, F factor) {
-  const at::NoGradGuard no_grad;  // mm_out takes no inputs that want gradients
-  const int64_t rows = x.size(0);
-  const at::Tensor y = at::empty({rows + kBucket - 1, outputs}, x.options());
-  for_each_group(offsets, [&](int64_t e, int64_t begin, int64_t end) {
-    const int64_t some = bucket(x, end - begin);
-    at::Tensor out = y.slice(0, begin, begin + some);
-    at::mm_out(out,
-               begin + some <= rows ? x.slice(0, begin, begin + some) : padded(x, begin, end, some),
-               factor(e));
+  const std::vector<Expert> experts = experts_with_rows(offsets);
+  const at::Tensor y = at::empty({x.size(0), outputs}, x.options());
+  share_out(experts, [&](int64_t first, int64_t last) {
+    const int64_t limit = experts[last - 1].end;
+    for (int64_t i = first; i < last; ++i) {
+      const auto& [e, begin, end] = experts[i];
+      const int64_t some = bucket(x, end - begin);
+      if (begin + some <= limit) {
+        at::Tensor out = y.slice(0, begin, begin + some);
+        at::mm_out(out, x.slice(0, begin, begin + some), factor(e));
+      } else {
+        y.slice(0, begin, end)
+            .copy_(at::mm(padded(x, begin, end, some), factor(e)).slice(0, 0, end - begin));
+      }
+    }
   });
-  return y.slice(0, 0, rows);
+  return y;
 }
 
 }  // namespace
@@ -66,18 +108,21 @@ at::Tensor grouped_linear_transposed(const at::Tensor& grad, const std::vector<i
 
 void grouped_weight_gradient(const at::Tensor& grad, const at::Tensor& x,
                              const std::vector<int64_t>& offsets, const at::Tensor& accumulator) {
-  const at::NoGradGuard no_grad;
-  if (accumulator.scalar_type() == x.scalar_type()) {
-    for_each_group(offsets, [&](int64_t e, int64_t begin, int64_t end) {
-      accumulator[e].addmm_(grad.slice(0, begin, end).t(), x.slice(0, begin, end));
-    });
-    return;
-  }
-  at::Tensor product = at::empty({grad.size(1), x.size(1)}, x.options());
-  for_each_group(offsets, [&](int64_t e, int64_t begin, int64_t end) {
-    const int64_t some = bucket(x, end - begin);
-    at::mm_out(product, padded(grad, begin, end, some).t(), padded(x, begin, end, some));
-    accumulate(accumulator[e], product);
+  const std::vector<Expert> experts = experts_with_rows(offsets);
+  const bool same_dtype = accumulator.scalar_type() == x.scalar_type();
+  share_out(experts, [&](int64_t first, int64_t last) {
+    at::Tensor product;
+    if (!same_dtype) product = at::empty({grad.size(1), x.size(1)}, x.options());
+    for (int64_t i = first; i < last; ++i) {
+      const auto& [e, begin, end] = experts[i];
+      if (same_dtype) {
+        accumulator[e].addmm_(grad.slice(0, begin, end).t(), x.slice(0, begin, end));
+      } else {
+        const int64_t some = bucket(x, end - begin);
+        at::mm_out(product, padded(grad, begin, end, some).t(), padded(x, begin, end, some));
+        accumulate(accumulator[e], product);
+      }
+    }
   });
 }
 

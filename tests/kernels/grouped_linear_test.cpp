@@ -1,7 +1,10 @@
 #include "kernels/grouped_linear.h"
 
+#include <c10/core/InferenceMode.h>
+
 #include "kernels/compare.h"
 #include "kernels/opmath.h"
+#include "util/error.h"
 
 namespace farskip::kernels {
 
@@ -30,6 +33,30 @@ TEST(GroupedLinear, MatchesOneProductAnExpert) {
           EXPECT_TRUE(sum[e].eq(1).all().item<bool>());
         }
       }
+    }
+  }
+}
+
+// Experts are shared out over threads, in runs that end anywhere.
+TEST(GroupedLinear, DoesNotDependOnTheNumberOfThreads) {
+  const c10::InferenceMode inference;  // which the threads must take over
+  for (const auto& offsets : {std::vector<int64_t>{0, 0, 3, 20, 20, 21, 58},
+                              {0, 58, 58},
+                              {0, 58},
+                              {0, 1, 2, 57, 58},
+                              {0, 0, 0}}) {
+    const int64_t rows = offsets.back(), experts = static_cast<int64_t>(offsets.size()) - 1;
+    for (const auto dtype : {at::kBFloat16, at::kFloat, at::kDouble}) {
+      SCOPED_TRACE(util::concat(c10::toString(dtype), " ", rows, " rows, ", experts, " experts"));
+      const at::Tensor x = normal({rows, 40}, dtype), grad = normal({rows, 24}, dtype);
+      const at::Tensor weight = normal({experts, 24, 40}, dtype);
+      expect_thread_independent([&] { return grouped_linear(x, offsets, weight); });
+      expect_thread_independent([&] { return grouped_linear_transposed(grad, offsets, weight); });
+      expect_thread_independent([&] {
+        const at::Tensor sum = at::zeros({experts, 24, 40}, opmath(dtype));
+        grouped_weight_gradient(grad, x, offsets, sum);
+        return sum;
+      });
     }
   }
 }
