@@ -15,8 +15,8 @@
 #include <optional>
 #include <thread>
 
-#include "util/unique_fd.h"
 #include "util/error.h"
+#include "util/unique_fd.h"
 
 namespace farskip::comm {
 namespace {

@@ -8,8 +8,8 @@
 #include <system_error>
 
 #include "io/atomic_file.h"
-#include "util/unique_fd.h"
 #include "util/error.h"
+#include "util/unique_fd.h"
 
 namespace farskip::train {
 
