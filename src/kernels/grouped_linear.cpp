@@ -44,28 +44,38 @@ std::vector<Expert> experts_with_rows(const std::vector<int64_t>& offsets) {
   return found;
 }
 
-/// f(first, last) on runs of experts of about the same number of rows, one run a thread: a product
-/// split over threads would have them wait for each other once an expert. What LibTorch keeps for a
-/// thread (inference mode, say) is the caller's there too.
+/// Where runs of experts of about the same number of rows begin, and the end: one run a thread. One
+/// run of all where a thread would get much more than its share, or on a GPU.
+std::vector<size_t> cut(const std::vector<Expert>& experts, const at::Tensor& x) {
+  const int64_t threads = x.device().is_cpu() ? at::get_num_threads() : 1;
+  const int64_t runs = std::min<int64_t>(threads, static_cast<int64_t>(experts.size()));
+  std::vector<size_t> first{0};
+  int64_t begin = 0;
+  for (size_t i = 0; i < experts.size(); ++i) {
+    const int64_t middle = (experts[i].begin + experts[i].end) / 2;
+    if (static_cast<int64_t>(first.size()) < runs &&
+        middle * runs >= x.size(0) * static_cast<int64_t>(first.size())) {
+      first.push_back(i);
+      begin = experts[i].begin;
+    }
+    if ((experts[i].end - begin) * runs > x.size(0) * 3 / 2) return {0, experts.size()};
+  }
+  first.push_back(experts.size());
+  return first;
+}
+
+/// f(first, last) on runs of experts, one a thread: a product split over threads would have them
+/// wait for each other once an expert. What LibTorch keeps for a thread (inference mode, say) is
+/// the caller's there too.
 template <class F>
-void share_out(const std::vector<Expert>& experts, F f) {
-  const auto count = static_cast<int64_t>(experts.size());
-  const int64_t rows = count == 0 ? 0 : experts.back().end - experts.front().begin;
-  const int64_t runs = std::min<int64_t>(count, at::get_num_threads());
-  const auto first_of = [&](int64_t run) {
-    const auto from = std::partition_point(experts.begin(), experts.end(), [&](const Expert& e) {
-      return (e.begin + e.end) / 2 - experts.front().begin < run * rows / runs;
-    });
-    return from - experts.begin();
-  };
+void share_out(const std::vector<Expert>& experts, const at::Tensor& x, F f) {
+  const std::vector<size_t> first = cut(experts, x);
   const at::ThreadLocalState state;
-  parallel_for(runs, 1, [&](int64_t begin, int64_t end) {
+  parallel_for(static_cast<int64_t>(first.size()) - 1, 1, [&](int64_t begin, int64_t end) {
     const at::ThreadLocalStateGuard as_caller(state);
     const at::NoGradGuard no_grad;  // mm_out takes no inputs that want gradients
-    for (int64_t run = begin; run < end; ++run) {
-      const int64_t last = run + 1 == runs ? count : first_of(run + 1);
-      if (first_of(run) < last) f(first_of(run), last);
-    }
+    for (int64_t run = begin; run < end; ++run)
+      if (first[run] < first[run + 1]) f(first[run], first[run + 1]);
   });
 }
 
@@ -77,9 +87,9 @@ at::Tensor product_of_each(const at::Tensor& x, const std::vector<int64_t>& offs
                            int64_t outputs, F factor) {
   const std::vector<Expert> experts = experts_with_rows(offsets);
   const at::Tensor y = at::empty({x.size(0), outputs}, x.options());
-  share_out(experts, [&](int64_t first, int64_t last) {
+  share_out(experts, x, [&](size_t first, size_t last) {
     const int64_t limit = experts[last - 1].end;
-    for (int64_t i = first; i < last; ++i) {
+    for (size_t i = first; i < last; ++i) {
       const auto& [e, begin, end] = experts[i];
       const int64_t some = bucket(x, end - begin);
       if (begin + some <= limit) {
@@ -110,10 +120,10 @@ void grouped_weight_gradient(const at::Tensor& grad, const at::Tensor& x,
                              const std::vector<int64_t>& offsets, const at::Tensor& accumulator) {
   const std::vector<Expert> experts = experts_with_rows(offsets);
   const bool same_dtype = accumulator.scalar_type() == x.scalar_type();
-  share_out(experts, [&](int64_t first, int64_t last) {
+  share_out(experts, x, [&](size_t first, size_t last) {
     at::Tensor product;
     if (!same_dtype) product = at::empty({grad.size(1), x.size(1)}, x.options());
-    for (int64_t i = first; i < last; ++i) {
+    for (size_t i = first; i < last; ++i) {
       const auto& [e, begin, end] = experts[i];
       if (same_dtype) {
         accumulator[e].addmm_(grad.slice(0, begin, end).t(), x.slice(0, begin, end));
