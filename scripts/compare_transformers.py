@@ -131,10 +131,15 @@ def compare(family, directory, threads, given):
     """Table rows of one family with one number of threads."""
     ours, theirs = (Worker(shlex.split(command), directory, threads) for command in (given.farskip, given.transformers))
     rates, bandwidths, rows = [], [], []
-    for name in given.only or MEASURES:
+
+    def bounds():
         rates.append(ours.ask("gemm")["gflops"])
         bandwidths.append(ours.ask("bandwidth")["gbps"])
+
+    for name in given.only or MEASURES:
+        bounds()
         our_ms, their_ms = measure([ours, theirs], MEASURES[name], given.rounds)
+        bounds()
         rows.append((name, our_ms, their_ms))
         print(f"{family}, {threads} thread(s), {name}: {short(statistics.median(our_ms))} ms, "
               f"transformers {short(statistics.median(their_ms))} ms", file=sys.stderr, flush=True)
