@@ -70,11 +70,7 @@ at::Tensor greedy(const at::Tensor& logits) {
 }
 
 schedule::ForwardOptions regular(const model::Model& model, model::KvCache& cache) {
-  return {model::Connectivity::regular(model.config.depth()),
-          schedule::Execution::overlapped,
-          &cache,
-          {},
-          {}};
+  return {.connectivity = model::Connectivity::regular(model.config.depth()), .cache = &cache};
 }
 
 double prefill(const model::Model& model, int64_t batch, int64_t length) {
@@ -104,7 +100,7 @@ class Training {
   explicit Training(const model::Model& start)
       : model_(start.trainable()),
         task_(train::pretraining(
-            model_, {model::Connectivity::regular(model_.config.depth()), {}, nullptr, {}, {}},
+            model_, {.connectivity = model::Connectivity::regular(model_.config.depth())},
             {})),
         optimizer_(model_.parameters(), {}) {}
 

@@ -100,9 +100,9 @@ void run(const CLI::App& verb, Options options) {
                      "\" for student and teacher, expected them to differ");
 
   model::Model student = teacher.trainable(options.freeze == "embeddings");
-  const auto execution = options.run.schedule_execution();
-  const auto task = train::distillation(teacher, {theirs, execution, nullptr, {}, {}}, student,
-                                        {ours, execution, nullptr, {}, {}}, distilled);
+  const model::ExpertRanks ranks{.execution = options.run.schedule_execution()};
+  const auto task = train::distillation(teacher, {.connectivity = theirs, .ranks = ranks}, student,
+                                        {.connectivity = ours, .ranks = ranks}, distilled);
   if (!options.save_gradients.empty())
     return save_gradients(options, *task, student, distilled.loss);
   const nlohmann::json identity{

@@ -68,15 +68,14 @@ void run(Options options) {
       pieces, codec, sequence,
       options.max_tokens ? options.max_tokens : std::numeric_limits<int64_t>::max());
 
-  const auto execution = options.run.schedule_execution();
   const train::Subject subject{model,
-                               {options.run.resolve(model.config), execution, nullptr, {}, {}}};
+                               {.connectivity = options.run.resolve(model.config)}};
   std::optional<train::Subject> teacher;
   if (other) {
     const auto theirs = options.teacher_connectivity == "regular"
                             ? model::Connectivity::regular(other->config.depth())
                             : other->config.connectivity;
-    teacher.emplace(train::Subject{*other, {theirs, execution, nullptr, {}, {}}});
+    teacher.emplace(train::Subject{*other, {.connectivity = theirs}});
   }
   util::Progress progress("evaluating", rows.count());
   train::EvaluateOptions settings;

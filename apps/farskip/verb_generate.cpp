@@ -121,7 +121,6 @@ void run(Options& options) {
   const auto prompt = options.prompt.empty() ? parse_tokens(options.prompt_tokens)
                                              : encode_prompt(options, *tokenizer);
   options.generate.connectivity = options.run.resolve(model.config);
-  options.generate.execution = options.run.schedule_execution();
   options.generate.stop_tokens = model.config.eos_tokens;
   Output output(tokenizer ? &*tokenizer : nullptr, options.stops, !options.json);
   const auto generated =

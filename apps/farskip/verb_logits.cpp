@@ -28,8 +28,7 @@ void run(const Options& options) {
   const auto keep = [&](const std::string& name, const at::Tensor& x) {
     results.emplace_back(name, x.view({rows, length, -1}).to(at::kCPU, at::kFloat));
   };
-  schedule::ForwardOptions forward{
-      options.run.resolve(model.config), options.run.schedule_execution(), nullptr, {}, {}};
+  schedule::ForwardOptions forward{.connectivity = options.run.resolve(model.config)};
   if (options.hidden_states)
     forward.on_residual = [&](int64_t k, const at::Tensor& x) {
       keep(util::concat("residual.", k), x);

@@ -67,8 +67,9 @@ void run(const CLI::App& verb, const Options& options) {
 
   model::Model model = model::random_model(config, dtype, options.training.seed).trainable();
   model.directory = tokenizer;  // its tokenizer files are saved with the model
+  const model::ExpertRanks ranks{.execution = options.run.schedule_execution()};
   const auto task =
-      train::pretraining(model, {connectivity, options.run.schedule_execution(), nullptr, {}, {}},
+      train::pretraining(model, {.connectivity = connectivity, .ranks = ranks},
                          balance(verb, options, config));
   const nlohmann::json identity{{"task", "pretraining"}, {"balance", options.balance}};
   run_training(options.training,

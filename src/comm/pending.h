@@ -2,6 +2,7 @@
 #pragma once
 #include <ATen/core/Tensor.h>
 
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
@@ -11,12 +12,18 @@
 
 namespace farskip::comm {
 
+using Clock = std::chrono::steady_clock;
+
 /// The handle of one launched collective; it owns input and output until the wait.
 class Work {
  public:
   virtual ~Work() = default;
   /// Blocks until the message is there and returns the output. A peer's failure is rethrown here.
   virtual at::Tensor wait() = 0;
+  /// Whether wait() would return (or throw) at once.
+  virtual bool arrived() const { return true; }
+  /// When the message was there. Only after wait().
+  virtual Clock::time_point arrival() const { return {}; }
 };
 
 /// A tensor that is waited for exactly once. Dropping it un-waited would leave the other ranks
@@ -41,9 +48,16 @@ class [[nodiscard]] Pending {
   }
 
   bool due() const { return due_; }
+  bool arrived() const { return !work_ || work_->arrived(); }
   at::Tensor wait() {
     due_ = false;
     return work_ ? std::exchange(work_, nullptr)->wait() : std::exchange(ready_, at::Tensor());
+  }
+  /// The handle, for a Work that wraps it and is waited for in its place; null where nothing is on
+  /// the wire.
+  std::unique_ptr<Work> release() {
+    due_ = false;
+    return std::exchange(work_, nullptr);
   }
 
  private:

@@ -62,7 +62,7 @@ std::vector<Generated> generate(const model::Model& model,
   }
   model::KvCache cache(model.config, prompts.size(), longest + options.max_new_tokens,
                        at::TensorOptions(model.dtype).device(model.device));
-  schedule::ForwardOptions forward{options.connectivity, options.execution, &cache, {}, {}};
+  schedule::ForwardOptions forward{.connectivity = options.connectivity, .cache = &cache};
 
   std::vector<Generated> results(prompts.size());
   std::vector<Running> running;

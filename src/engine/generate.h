@@ -10,7 +10,6 @@ namespace farskip::engine {
 
 struct GenerateOptions {
   model::Connectivity connectivity;
-  schedule::Execution execution = schedule::Execution::overlapped;
   SamplingOptions sampling;
   int64_t max_new_tokens = 128;
   std::vector<int64_t>

@@ -13,34 +13,37 @@
 
 namespace farskip::kernels {
 
-Plan plan(const at::Tensor& experts, int64_t expert_count) {
+Plan plan(const at::Tensor& experts, int64_t expert_count, Slots slots) {
   const at::Tensor dense = experts.contiguous();
-  const int64_t tokens = dense.size(0);
+  const int64_t tokens = dense.size(0), slot_count = dense.numel();
   Plan result;
   result.top_k = dense.size(1);
-  result.rows = tokens * result.top_k;
-  result.pairs = empty({result.rows}, dense.scalar_type());
-  result.tokens = empty({result.rows}, dense.scalar_type());
-  result.rows_of_token = empty({tokens, result.top_k}, dense.scalar_type());
   result.offsets.assign(expert_count + 1, 0);
 
   const int64_t* expert = dense.const_data_ptr<int64_t>();
-  for (int64_t pair = 0; pair < result.rows; ++pair) {
-    if (expert[pair] < 0 || expert[pair] >= expert_count) {
+  const int64_t least = slots == Slots::all ? 0 : -1;
+  for (int64_t pair = 0; pair < slot_count; ++pair) {
+    if (expert[pair] < least || expert[pair] >= expert_count) {
       throw Error(
           util::concat("plan: found expert ", expert[pair], ", expected 0 to ", expert_count - 1));
     }
-    ++result.offsets[expert[pair] + 1];
+    if (expert[pair] >= 0) ++result.offsets[expert[pair] + 1];
   }
   for (int64_t e = 0; e < expert_count; ++e) result.offsets[e + 1] += result.offsets[e];
+  result.rows = result.offsets.back();
+  result.pairs = empty({result.rows}, dense.scalar_type());
+  result.tokens = empty({result.rows}, dense.scalar_type());
+  result.rows_of_token = empty({tokens, result.top_k}, dense.scalar_type());
 
   std::vector<int64_t> next(result.offsets.begin(), result.offsets.end() - 1);
   int64_t* pairs = result.pairs.mutable_data_ptr<int64_t>();
-  for (int64_t pair = 0; pair < result.rows; ++pair) pairs[next[expert[pair]]++] = pair;
+  for (int64_t pair = 0; pair < slot_count; ++pair)
+    if (expert[pair] >= 0) pairs[next[expert[pair]]++] = pair;
 
   std::vector<int64_t> found(tokens, 0);
   int64_t* token_of_row = result.tokens.mutable_data_ptr<int64_t>();
   int64_t* rows_of_token = result.rows_of_token.mutable_data_ptr<int64_t>();
+  if (result.rows < slot_count) result.rows_of_token.fill_(-1);
   for (int64_t row = 0; row < result.rows; ++row) {
     const int64_t token = pairs[row] / result.top_k;
     token_of_row[row] = token;
@@ -51,20 +54,28 @@ Plan plan(const at::Tensor& experts, int64_t expert_count) {
 
 at::Tensor gather_rows(const at::Tensor& x, const at::Tensor& tokens) {
   if (!x.device().is_cpu() || x.dim() != 2) return generic::gather_rows(x, tokens);
-  const at::Tensor in = x.contiguous();
+  at::Tensor y = empty({tokens.numel(), x.size(1)}, x.scalar_type());
+  gather_rows_into(y, x, tokens);
+  return y;
+}
+
+void gather_rows_into(const at::Tensor& y, const at::Tensor& x, const at::Tensor& tokens) {
+  if (!x.device().is_cpu()) {
+    y.copy_(generic::gather_rows(x, tokens));
+    return;
+  }
+  const at::Tensor in = x.stride(1) == 1 ? x : x.contiguous();
   const at::Tensor index = tokens.contiguous();
-  const int64_t rows = index.numel();
-  const int64_t bytes = in.size(1) * in.element_size();
-  at::Tensor y = empty({rows, in.size(1)}, in.scalar_type());
+  const int64_t rows = index.numel(), size = in.element_size(), bytes = in.size(1) * size;
+  const int64_t from_stride = in.stride(0) * size, to_stride = y.stride(0) * size;
   const char* from = static_cast<const char*>(in.const_data_ptr());
   char* to = static_cast<char*>(y.mutable_data_ptr());
   const int64_t* token = index.const_data_ptr<int64_t>();
   parallel_for(rows, grain_for(2 * bytes), [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
-      std::memcpy(to + row * bytes, from + token[row] * bytes, bytes);
+      std::memcpy(to + row * to_stride, from + token[row] * from_stride, bytes);
     }
   });
-  return y;
 }
 
 void put_rows(const at::Tensor& into, int64_t column, const at::Tensor& rows, const at::Tensor& x) {
@@ -137,7 +148,9 @@ CombineGrad combine_backward(const at::Tensor& grad, const at::Tensor& outputs,
     const at::Tensor factors = weights.to(at::kFloat).contiguous();
     const int64_t size = dense.size(1);
     result.outputs = empty(dense.sizes(), dense.scalar_type());
-    const at::Tensor grad_weights = empty(factors.sizes(), factors.scalar_type());
+    const at::Tensor grad_weights = plan.rows == factors.numel()
+                                        ? empty(factors.sizes(), factors.scalar_type())
+                                        : at::zeros(factors.sizes(), factors.options());
     const T* gradient = isa::data<T>(dense_grad);
     const T* rows = isa::data<T>(dense);
     const float* factor = isa::data<float>(factors);

@@ -66,8 +66,10 @@ Tensor gather_rows(const Tensor& x, const Tensor& tokens) {
 
 Tensor scatter_rows(const Tensor& grad, const Plan& plan, int64_t tokens) {
   Tensor sum = at::zeros({tokens, grad.size(1)}, grad.options().dtype(opmath(grad)));
+  if (plan.rows == 0) return sum.to(grad.scalar_type());
   for (int64_t j = 0; j < plan.top_k; ++j) {
-    sum.add_(grad.index_select(0, plan.rows_of_token.select(1, j)));
+    const Tensor row = plan.rows_of_token.select(1, j);
+    sum.add_(grad.index_select(0, row.clamp_min(0)).mul_(row.ge(0).unsqueeze(-1)));
   }
   return sum.to(grad.scalar_type());
 }
@@ -98,7 +100,7 @@ CombineGrad combine_backward(const Tensor& grad, const Tensor& outputs, const Te
   const auto dtype = opmath(outputs);
   const Tensor rows = grad.index_select(0, plan.tokens).to(dtype);
   const Tensor scale = weights.reshape({-1}).index_select(0, plan.pairs).to(dtype);
-  Tensor grad_weights = at::empty({plan.rows}, weights.options());
+  Tensor grad_weights = at::zeros({weights.numel()}, weights.options());
   grad_weights.index_copy_(0, plan.pairs,
                            (rows * outputs.to(dtype)).sum(-1).to(weights.scalar_type()));
   return {(rows * scale.unsqueeze(-1)).to(outputs.scalar_type()),

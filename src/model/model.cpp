@@ -71,7 +71,7 @@ struct Source {
 
 std::vector<Parameter*> Model::parameters() {
   std::vector<Parameter*> found;
-  for (const Binding& binding : bind(weights, config)) found.push_back(binding.parameter);
+  for (const Binding& binding : bind(weights, config, share)) found.push_back(binding.parameter);
   return found;
 }
 
@@ -82,7 +82,7 @@ std::vector<const Parameter*> Model::parameters() const {
 
 Model Model::trainable(bool freeze_embeddings) const {
   Model copy = *this;
-  for (const Binding& binding : bind(copy.weights, config)) {
+  for (const Binding& binding : bind(copy.weights, config, share)) {
     Parameter& parameter = *binding.parameter;
     const bool embeddings =
         &parameter == &copy.weights.embedding || &parameter == &copy.weights.head;
@@ -99,15 +99,16 @@ at::ScalarType default_dtype(const ModelConfig& config) {
 }
 
 Model load_model(const std::filesystem::path& directory, std::optional<at::ScalarType> dtype,
-                 at::Device device, Residence residence) {
+                 at::Device device, Residence residence, ExpertShare share) {
   Model model;
+  model.share = share;
   model.config = read_config(directory / "config.json");
   model.dtype = dtype.value_or(default_dtype(model.config));
   model.device = device;
   model.directory = directory;
   const auto checkpoint = io::Checkpoint::open(directory);
 
-  const auto bindings = bind(model.weights, model.config);
+  const auto bindings = bind(model.weights, model.config, share);
   std::optional<Block> block;
   if (residence == Residence::copied) block.emplace(bindings, model.dtype, device);
   for (const Binding& binding : bindings) {
@@ -115,20 +116,27 @@ Model load_model(const std::filesystem::path& directory, std::optional<at::Scala
     binding.parameter->value = load_parameter(checkpoint, binding, options, block);
   }
   tie(model);
-  model.unused = unused_tensors(bindings, model.config, checkpoint.names());
+  Weights all;
+  model.unused = unused_tensors(bind(all, model.config), model.config, checkpoint.names());
   return model;
 }
 
-Model random_model(const ModelConfig& config, at::ScalarType dtype, uint64_t seed) {
+Model random_model(const ModelConfig& config, at::ScalarType dtype, uint64_t seed,
+                   ExpertShare share) {
   Model model;
+  model.share = share;
   model.config = config;
   model.dtype = dtype;
   const auto generator = at::detail::createCPUGenerator(seed);
-  for (const Binding& binding : bind(model.weights, config)) {
-    at::Tensor value = at::zeros(binding.shape);
+  for (const Binding& binding : bind(model.weights, config, share)) {
+    std::vector<int64_t> shape = binding.shape;
+    if (binding.experts) shape.front() *= share.size;  // the same draws for every share
+    at::Tensor value = at::zeros(shape);
     if (binding.role == Role::matrix) value.normal_(0, config.initializer_range, generator);
     if (binding.role == Role::norm) value.fill_(1);
-    binding.parameter->value = value.to(held_dtype(binding, dtype));
+    if (binding.experts)
+      value = value.narrow(0, share.rank * binding.shape.front(), binding.shape.front());
+    binding.parameter->value = value.to(held_dtype(binding, dtype)).contiguous();
   }
   tie(model);
   return model;
@@ -138,7 +146,7 @@ void save_model(const Model& model, const Connectivity& connectivity,
                 const std::filesystem::path& directory, const SaveOptions& options) {
   const at::ScalarType dtype = options.dtype.value_or(model.dtype);
   Weights weights = model.weights;  // handles only
-  const auto bindings = bind(weights, model.config);
+  const auto bindings = bind(weights, model.config, model.share);
   std::optional<io::Checkpoint> origin;
   if (!model.unused.empty()) origin = io::Checkpoint::open(*model.directory);
 

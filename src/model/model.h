@@ -14,6 +14,7 @@ namespace farskip::model {
 struct Model {
   ModelConfig config;
   Weights weights;
+  ExpertShare share;  ///< of the experts that `weights` hold
   at::ScalarType dtype = at::kFloat;
   at::Device device = at::kCPU;
   /// Tensors of the checkpoint that the model does not use (multi-token-prediction layers, say).
@@ -39,14 +40,15 @@ at::ScalarType default_dtype(const ModelConfig& config);
 /// long.
 enum class Residence { mapped, copied };
 
-/// Loads a Hugging Face directory. InputError by name for missing or misshapen tensors.
+/// Loads a Hugging Face directory; of the experts, only what belongs to the share is read. InputError by name for missing or misshapen tensors.
 Model load_model(const std::filesystem::path& directory,
                  std::optional<at::ScalarType> dtype = std::nullopt, at::Device device = at::kCPU,
-                 Residence residence = Residence::mapped);
+                 Residence residence = Residence::mapped, ExpertShare share = {});
 
 /// Random weights as transformers initialises them: matrices normal with initializer_range, norms
-/// one, biases zero. The same for the same seed.
-Model random_model(const ModelConfig& config, at::ScalarType dtype, uint64_t seed);
+/// one, biases zero. The same for the same seed, whatever the share.
+Model random_model(const ModelConfig& config, at::ScalarType dtype, uint64_t seed,
+                   ExpertShare share = {});
 
 struct SaveOptions {
   std::optional<at::ScalarType> dtype;  ///< default: the model's

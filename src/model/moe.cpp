@@ -20,10 +20,18 @@ at::Tensor mlp(const at::Tensor& x, const MlpWeights& weights) {
   return linear(swiglu(linear(x, weights.gate_up, {})), weights.down, {});
 }
 
-Dispatched dispatch(const at::Tensor& h, const MoeWeights& weights, const MoeConfig& config) {
+Dispatched dispatch(const at::Tensor& h, const MoeWeights& weights, const MoeConfig& config,
+                    const DispatchOptions& options) {
   Dispatched sent;
   sent.h = h;
   sent.routes = route(h, weights.router, weights.correction, config.router);
+  if (options.ranks.size() > 1) {
+    sent.exchange = std::make_shared<ExpertExchange>(
+        options.ranks, options.layer, sent.routes, config.router.experts, h.size(1),
+        h.scalar_type(), options.chunks);
+    sent.ticket = sent.exchange->send(h, sent.routes.weights);
+    return sent;
+  }
   if (!needs_graph(h, weights.gate_up.value) &&
       kernels::small_linear_supported(h, weights.gate_up.value[0]))
     return sent;
@@ -33,16 +41,20 @@ Dispatched dispatch(const at::Tensor& h, const MoeWeights& weights, const MoeCon
 }
 
 at::Tensor experts(const Dispatched& sent, const MoeWeights& weights, const MoeConfig& config) {
-  if (!sent.plan)
+  if (!sent.exchange && !sent.plan)
     return kernels::small_experts(sent.h, weights.gate_up.value, weights.down.value,
                                   sent.routes.experts, sent.routes.weights, accumulation(config));
-  const at::Tensor gate_up = grouped_linear(sent.rows, *sent.plan, weights.gate_up);
-  return grouped_linear(swiglu(gate_up), *sent.plan, weights.down);
+  const at::Tensor rows = sent.exchange ? sent.exchange->receive(sent.ticket) : sent.rows;
+  const kernels::Plan& plan = sent.exchange ? sent.exchange->plan() : *sent.plan;
+  return grouped_linear(swiglu(grouped_linear(rows, plan, weights.gate_up)), plan, weights.down);
 }
 
-at::Tensor combine(const Dispatched& sent, const at::Tensor& outputs, const MoeConfig& config) {
-  if (!sent.plan) return outputs;
-  return model::combine(outputs, sent.routes.weights, *sent.plan, accumulation(config));
+RoutedOutput combine(const Dispatched& sent, const at::Tensor& outputs, const MoeConfig& config) {
+  if (sent.exchange)
+    return {sent.exchange, sent.exchange->send_back(outputs), accumulation(config)};
+  return RoutedOutput(comm::Pending(
+      sent.plan ? model::combine(outputs, sent.routes.weights, *sent.plan, accumulation(config))
+                : outputs));
 }
 
 }  // namespace farskip::model

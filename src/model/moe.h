@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "kernels/dispatch.h"
+#include "model/routed_output.h"
 #include "model/router.h"
 #include "model/weights.h"
 
@@ -17,18 +18,32 @@ at::Tensor mlp(const at::Tensor& x, const MlpWeights& weights);
 struct Dispatched {
   at::Tensor h;  ///< [N, hidden], the normed input of router, experts and shared experts
   Routes routes;
-  /// Who goes where; absent when so few tokens are decoded that experts and combine are one kernel.
+  /// On one rank, who goes where; absent when so few tokens are decoded that experts and combine
+  /// are one kernel.
   std::optional<kernels::Plan> plan;
   at::Tensor rows;  ///< [N k, hidden] grouped by expert; undefined without a plan
+  /// On several ranks, the messages and the ticket of the dispatch.
+  std::shared_ptr<ExpertExchange> exchange;
+  at::Tensor ticket;
 };
 
-Dispatched dispatch(const at::Tensor& h, const MoeWeights& weights, const MoeConfig& config);
+/// Where a layer's messages go.
+struct DispatchOptions {
+  const ExpertRanks& ranks;
+  int64_t layer = 0;   ///< names its messages
+  int64_t chunks = 1;  ///< of the combine (see ExpertExchange)
+};
 
-/// Outputs of the routed experts [N k, hidden] in the plan's order; without a plan, combined
-/// already [N, hidden].
+/// Routes and launches. h [N, hidden]
+Dispatched dispatch(const at::Tensor& h, const MoeWeights& weights, const MoeConfig& config,
+                    const DispatchOptions& options);
+
+/// Waits for the rows that come here. Outputs of this rank's experts [P, hidden] in the plan's
+/// order; without a plan, combined already [N, hidden].
 at::Tensor experts(const Dispatched& sent, const MoeWeights& weights, const MoeConfig& config);
 
-/// Weighted sums [N, hidden], in the order of the experts whatever the layout.
-at::Tensor combine(const Dispatched& sent, const at::Tensor& outputs, const MoeConfig& config);
+/// Launches the outputs' way back. Weighted sums [N, hidden], in the order of the experts whatever
+/// the layout.
+RoutedOutput combine(const Dispatched& sent, const at::Tensor& outputs, const MoeConfig& config);
 
 }  // namespace farskip::model

@@ -1,6 +1,7 @@
 #include "model/ops.h"
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 
 #include "kernels/grouped_linear.h"
 #include "kernels/rms_norm.h"
@@ -12,13 +13,36 @@
 namespace farskip::model {
 namespace {
 
+int64_t bytes_of(const at::Tensor& a, const at::Tensor& b) {
+  return static_cast<int64_t>(a.nbytes() + b.nbytes());
+}
+
 /// gradient += a^T b; in one product where the dtypes agree.
 void accumulate_product(const Parameter& parameter, const at::Tensor& a, const at::Tensor& b) {
   if (!parameter.trained()) return;
-  if (a.scalar_type() == parameter.gradient.scalar_type()) {
-    parameter.gradient.detach().addmm_(a.t(), b);
-  } else {
-    parameter.accumulate(at::mm(a.t(), b));
+  parameter.contribute(bytes_of(a, b), [parameter, a, b] {
+    if (a.scalar_type() == parameter.gradient.scalar_type()) {
+      parameter.gradient.detach().addmm_(a.t(), b);
+    } else {
+      parameter.accumulate(at::mm(a.t(), b));
+    }
+  });
+}
+
+/// gradient[e] += dy_e^T x_e of every expert; an expert at a time where it may wait, so that a gap
+/// of any length is filled, unless there are threads to share all of them out to.
+void accumulate_grouped(const Parameter& parameter, const at::Tensor& dy, const at::Tensor& x,
+                        const std::vector<int64_t>& offsets) {
+  if (!parameter.trained()) return;
+  const auto experts = static_cast<int64_t>(offsets.size()) - 1;
+  const int64_t each = parameter.queue && at::get_num_threads() == 1 ? 1 : experts;
+  for (int64_t e = 0; e < experts; e += each) {
+    const std::vector<int64_t> some(offsets.begin() + e, offsets.begin() + e + each + 1);
+    if (some.front() == some.back()) continue;
+    parameter.contribute(bytes_of(dy, x) * each / experts, [parameter, dy, x, some, e, each] {
+      kernels::grouped_weight_gradient(dy, x, some,
+                                       parameter.gradient.detach().narrow(0, e, each));
+    });
   }
 }
 
@@ -40,8 +64,10 @@ at::Tensor linear(const at::Tensor& x, const Parameter& weight, const Parameter&
                           bias.defined() ? std::optional(bias.value) : std::nullopt);
       },
       [x, weight, bias](const at::Tensor& dy) -> InputGradients {
-        accumulate_product(weight, dy, x);
-        if (bias.defined()) bias.accumulate(dy.sum(0));
+        accumulate_product(weight, dy, x.detach());
+        if (bias.trained())
+          bias.contribute(static_cast<int64_t>(dy.nbytes()),
+                          [bias, dy] { bias.accumulate(dy.sum(0)); });
         return {x.requires_grad() ? at::mm(dy, weight.value) : at::Tensor(), {}};
       },
       x, weight.value);
@@ -74,8 +100,10 @@ at::Tensor embedding(const at::Tensor& tokens, const Parameter& table) {
   return differentiable([&] { return table.value.index_select(0, tokens); },
                         [tokens, table](const at::Tensor& dy) -> InputGradients {
                           if (table.trained())
-                            table.gradient.detach().index_add_(0, tokens,
-                                                               dy.to(table.gradient.scalar_type()));
+                            table.contribute(static_cast<int64_t>(dy.nbytes()), [tokens, table, dy] {
+                              table.gradient.detach().index_add_(
+                                  0, tokens, dy.to(table.gradient.scalar_type()));
+                            });
                           return {};
                         },
                         table.value);
@@ -115,8 +143,7 @@ at::Tensor grouped_linear(const at::Tensor& x, const kernels::Plan& plan, const 
       [&] { return kernels::grouped_linear(x, plan.offsets, weight.value); },
       [x, offsets = plan.offsets, weight](const at::Tensor& gradient) -> InputGradients {
         const at::Tensor dy = gradient.contiguous();
-        if (weight.trained())
-          kernels::grouped_weight_gradient(dy, x, offsets, weight.gradient.detach());
+        accumulate_grouped(weight, dy, x.detach(), offsets);
         return {x.requires_grad() ? kernels::grouped_linear_transposed(dy, offsets, weight.value)
                                   : at::Tensor(),
                 {}};

@@ -17,4 +17,11 @@ void Parameter::accumulate(const at::Tensor& contribution) const {
   if (trained()) kernels::accumulate(gradient, contribution);
 }
 
+void Parameter::contribute(int64_t bytes, std::function<void()> work) const {
+  if (queue)
+    queue->push(bytes, std::move(work));
+  else
+    work();
+}
+
 }  // namespace farskip::model

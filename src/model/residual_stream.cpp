@@ -26,7 +26,7 @@ void ResidualStream::add(const at::Tensor& output) {
   shared_ = partial_ = full_ = at::Tensor();
 }
 
-void ResidualStream::add_routed(comm::Pending output) {
+void ResidualStream::add_routed(RoutedOutput output) {
   if (routed_ || shared_.defined())
     throw Error("residual stream: a routed output was added before the last one was settled");
   routed_.emplace(std::move(output));
@@ -36,6 +36,11 @@ void ResidualStream::add_shared(at::Tensor output) {
   if (shared_.defined() || full_.defined())
     throw Error("residual stream: a shared output came after its layer was settled");
   shared_ = std::move(output);
+}
+
+ResidualStream::Terms ResidualStream::release() {
+  if (!routed_) return {full(), {}, {}};
+  return {std::move(base_), std::move(shared_), std::exchange(routed_, std::nullopt)};
 }
 
 }  // namespace farskip::model

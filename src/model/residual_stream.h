@@ -5,7 +5,7 @@
 
 #include <optional>
 
-#include "comm/pending.h"
+#include "model/routed_output.h"
 
 namespace farskip::model {
 
@@ -26,13 +26,21 @@ class ResidualStream {
   /// Adds an output that is there (attention, dense MLP) to the settled stream.
   void add(const at::Tensor& output);
   /// Adds the routed experts' output, which may be in flight.
-  void add_routed(comm::Pending output);
+  void add_routed(RoutedOutput output);
   /// Adds the shared experts' output; it belongs to the same layer as the routed output before it.
   void add_shared(at::Tensor output);
 
+  /// The terms of x, for a reader that settles it piece by piece; the stream is empty afterwards.
+  struct Terms {
+    at::Tensor base;    ///< x + a; everything where nothing is in flight
+    at::Tensor shared;  ///< s; undefined where nothing is in flight or there is none
+    std::optional<RoutedOutput> routed;
+  };
+  Terms release();
+
  private:
   at::Tensor base_;
-  std::optional<comm::Pending> routed_;
+  std::optional<RoutedOutput> routed_;
   at::Tensor shared_;
   at::Tensor partial_, full_;  ///< sums made already
 };

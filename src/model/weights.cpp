@@ -12,11 +12,12 @@ namespace {
 /// Collects the bindings of one model.
 class Table {
  public:
+  explicit Table(ExpertShare share) : share_(share) {}
   std::vector<Binding> bindings;
 
   Binding& add(Parameter& parameter, const std::string& name, std::vector<int64_t> shape,
                Role role = Role::matrix) {
-    bindings.push_back({&parameter, shape, role, false, {{name, shape}}});
+    bindings.push_back({&parameter, shape, role, false, false, {{name, shape}}});
     return bindings.back();
   }
   void norm(Parameter& parameter, const std::string& name, int64_t width) {
@@ -33,16 +34,18 @@ class Table {
                         {2 * width, hidden},
                         Role::matrix,
                         false,
+                        false,
                         {{name + ".gate_proj.weight", {width, hidden}, -1, 0},
                          {name + ".up_proj.weight", {width, hidden}, -1, width}}});
     add(mlp.down, name + ".down_proj.weight", {hidden, width});
   }
   void experts(MoeWeights& moe, const std::string& name, int64_t experts, int64_t width,
                int64_t hidden) {
-    Binding gate_up{&moe.gate_up, {experts, 2 * width, hidden}, Role::matrix, false, {}};
-    Binding down{&moe.down, {experts, hidden, width}, Role::matrix, false, {}};
-    for (int64_t e = 0; e < experts; ++e) {
-      const std::string expert = util::concat(name, ".", e);
+    const int64_t held = experts / share_.size, first = share_.rank * held;
+    Binding gate_up{&moe.gate_up, {held, 2 * width, hidden}, Role::matrix, true, false, {}};
+    Binding down{&moe.down, {held, hidden, width}, Role::matrix, true, false, {}};
+    for (int64_t e = 0; e < held; ++e) {
+      const std::string expert = util::concat(name, ".", first + e);
       gate_up.pieces.push_back({expert + ".gate_proj.weight", {width, hidden}, e, 0});
       gate_up.pieces.push_back({expert + ".up_proj.weight", {width, hidden}, e, width});
       down.pieces.push_back({expert + ".down_proj.weight", {hidden, width}, e, 0});
@@ -50,6 +53,9 @@ class Table {
     bindings.push_back(std::move(gate_up));
     bindings.push_back(std::move(down));
   }
+
+ private:
+  ExpertShare share_;
 };
 
 void bind_attention(Table& table, AttentionWeights& w, const AttentionConfig& c, int64_t hidden,
@@ -104,8 +110,13 @@ at::Tensor Binding::view(const at::Tensor& stacked, const Piece& piece) const {
   return part.narrow(0, piece.row, piece.shape.front());
 }
 
-std::vector<Binding> bind(Weights& weights, const ModelConfig& config) {
-  Table table;
+std::vector<Binding> bind(Weights& weights, const ModelConfig& config, ExpertShare share) {
+  for (const LayerConfig& layer : config.layers)
+    if (layer.moe)
+      util::require(layer.moe->router.experts % share.size == 0, "--ep", share.size,
+                    util::concat("a divisor of the model's ", layer.moe->router.experts,
+                                 " experts"));
+  Table table(share);
   weights.layers.resize(config.depth());
   table.add(weights.embedding, "model.embed_tokens.weight", {config.vocabulary, config.hidden});
   for (int64_t k = 0; k < config.depth(); ++k) {

@@ -47,7 +47,7 @@ struct Weights {
 };
 
 /// One tensor of the checkpoint and the part of a parameter that it fills:
-/// value[expert] rows `row` to `row + shape[0]`, or all of value where it is the only piece.
+/// value[expert] (counted from the first that is held) rows `row` to `row + shape[0]`, or all of value where it is the only piece.
 struct Piece {
   std::string name;
   std::vector<int64_t> shape;
@@ -62,6 +62,7 @@ struct Binding {
   Parameter* parameter = nullptr;
   std::vector<int64_t> shape;
   Role role = Role::matrix;
+  bool experts = false;  ///< stacked over the experts that this rank holds, not over all
   bool wide = false;  ///< held in float32 (float64 for float64) whatever the model's dtype
   std::vector<Piece> pieces;
 
@@ -69,9 +70,17 @@ struct Binding {
   at::Tensor view(const at::Tensor& stacked, const Piece& piece) const;
 };
 
-/// The one table of names: every parameter that a model of this configuration has, in the order
-/// embedding, layers, final norm, head (absent when tied). Resizes `weights.layers`.
-std::vector<Binding> bind(Weights& weights, const ModelConfig& config);
+/// The part of every layer's experts that a rank holds: experts rank E / size to (rank + 1) E / size.
+/// Everything else is held by all ranks.
+struct ExpertShare {
+  int64_t rank = 0;
+  int64_t size = 1;
+};
+
+/// The one table of names: every parameter that a model of this configuration has (of its share of
+/// the experts), in the order embedding, layers, final norm, head (absent when tied). Resizes
+/// `weights.layers`. InputError if the experts can't be shared out evenly.
+std::vector<Binding> bind(Weights& weights, const ModelConfig& config, ExpertShare share = {});
 
 /// Those of a checkpoint's tensors that are not in the table. The head of tied embeddings, which
 /// some files store anyway, is not among them.

@@ -37,13 +37,11 @@ at::Tensor cache_rows(const model::Batch& batch, int64_t capacity) {
   return at::tensor(rows, at::kLong).to(batch.tokens.device());
 }
 
-}  // namespace
-
-at::Tensor forward(const model::Model& model, const model::Batch& batch,
-                   const ForwardOptions& options) {
+/// The stream after the last layer, whose combine comes in `chunks`.
+model::ResidualStream run_layers(const model::Model& model, const model::Batch& batch,
+                                 const ForwardOptions& options, int64_t chunks) {
   check(model, batch, options);
   const model::ModelConfig& config = model.config;
-  const at::AutoGradMode grad_mode(at::GradMode::is_enabled() && !options.cache);
   at::Tensor rows;
   if (options.cache) rows = cache_rows(batch, options.cache->capacity());
   // The layers of all families so far share one kind of rotary positions.
@@ -58,11 +56,27 @@ at::Tensor forward(const model::Model& model, const model::Batch& batch,
     observe(k);
     const model::AttentionContext attention{
         batch, rope, options.cache ? &options.cache->layer(k) : nullptr, rows};
-    TensorLayer layer(k, config, model.weights.layers[k], attention, options);
+    TensorLayer layer(k, config, model.weights.layers[k], attention, options,
+                      k + 1 == config.depth() ? chunks : 1);
     run_layer(layer, options.connectivity.layer(k), stream);
   }
   observe(config.depth());
-  return model::rms_norm(stream.full(), model.weights.final_norm, config.norm_eps);
+  return stream;
+}
+
+}  // namespace
+
+at::Tensor forward(const model::Model& model, const model::Batch& batch,
+                   const ForwardOptions& options) {
+  const at::AutoGradMode grad_mode(at::GradMode::is_enabled() && !options.cache);
+  model::ResidualStream stream = run_layers(model, batch, options, /*chunks=*/1);
+  return model::rms_norm(stream.full(), model.weights.final_norm, model.config.norm_eps);
+}
+
+Ending begin_forward(const model::Model& model, const model::Batch& batch,
+                     const ForwardOptions& options) {
+  const int64_t chunks = options.ranks.size() > 1 ? kEndingChunks : 1;
+  return {model, run_layers(model, batch, options, chunks).release()};
 }
 
 at::Tensor logits(const model::Model& model, const at::Tensor& hidden) {

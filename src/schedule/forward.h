@@ -5,30 +5,34 @@
 #include "model/batch.h"
 #include "model/kv_cache.h"
 #include "model/model.h"
+#include "model/moe.h"
 #include "model/router.h"
+#include "schedule/ending.h"
 
 namespace farskip::schedule {
 
-/// Blocking waits for every collective at once, overlapped at the first read. The same parts in the
-/// same order of arithmetic: the same bits.
-enum class Execution { overlapped, blocking };
+using model::Execution;
 
 struct ForwardOptions {
   model::Connectivity connectivity;
-  Execution execution = Execution::overlapped;
+  model::ExpertRanks ranks = {};
   /// Keys and values of the batch's segments; null for whole sequences. With a cache no gradients
   /// are recorded.
   model::KvCache* cache = nullptr;
   /// Called with x_k, k = 0 .. depth, as soon as it is whole (which settles what is in flight).
-  std::function<void(int64_t k, const at::Tensor& x)> on_residual;
+  std::function<void(int64_t k, const at::Tensor& x)> on_residual = {};
   /// Called with the choice of every MoE layer.
-  std::function<void(int64_t layer, const model::Routes& routes)> on_routing;
+  std::function<void(int64_t layer, const model::Routes& routes)> on_routing = {};
 };
 
 /// Hidden states after the final norm [N, hidden], which the head turns into logits.
 /// InputError for tokens outside the vocabulary; segments that do not fit the cache.
 at::Tensor forward(const model::Model& model, const model::Batch& batch,
                    const ForwardOptions& options);
+
+/// The same up to the last layer, for a reader that takes the rest chunk by chunk.
+Ending begin_forward(const model::Model& model, const model::Batch& batch,
+                     const ForwardOptions& options);
 
 /// hidden [n, hidden] -> logits [n, vocabulary] in the model's dtype.
 at::Tensor logits(const model::Model& model, const at::Tensor& hidden);

@@ -1,6 +1,5 @@
-// The player of the layer program that computes: every part of one layer on tensors, on one rank.
+// The player of the layer program that computes: every part of one layer on tensors.
 #pragma once
-#include "comm/pending.h"
 #include "model/attention.h"
 #include "model/moe.h"
 #include "model/ops.h"
@@ -10,9 +9,12 @@ namespace farskip::schedule {
 
 class TensorLayer {
  public:
+  /// `chunks`: of the layer's combine.
   TensorLayer(int64_t index, const model::ModelConfig& model, const model::LayerWeights& weights,
-              const model::AttentionContext& attention, const ForwardOptions& options)
+              const model::AttentionContext& attention, const ForwardOptions& options,
+              int64_t chunks)
       : index_(index),
+        chunks_(chunks),
         norm_eps_(model.norm_eps),
         config_(model.layers[index]),
         weights_(weights),
@@ -32,17 +34,16 @@ class TensorLayer {
   at::Tensor dense(const at::Tensor& x) { return model::mlp(mlp_norm(x), weights_.dense); }
 
   model::Dispatched dispatch(const at::Tensor& x) {
-    auto sent = model::dispatch(mlp_norm(x), weights_.moe, *config_.moe);
+    auto sent = model::dispatch(mlp_norm(x), weights_.moe, *config_.moe,
+                                {options_.ranks, index_, chunks_});
     if (options_.on_routing) options_.on_routing(index_, sent.routes);
     return sent;
   }
   at::Tensor experts(const model::Dispatched& sent) {
     return model::experts(sent, weights_.moe, *config_.moe);
   }
-  comm::Pending combine(const model::Dispatched& sent, const at::Tensor& outputs) {
-    comm::Pending pending(model::combine(sent, outputs, *config_.moe));
-    return options_.execution == Execution::blocking ? comm::Pending(pending.wait())
-                                                     : std::move(pending);
+  model::RoutedOutput combine(const model::Dispatched& sent, const at::Tensor& outputs) {
+    return model::combine(sent, outputs, *config_.moe);
   }
   at::Tensor shared(const model::Dispatched& sent) {
     return model::mlp(sent.h, weights_.moe.shared);
@@ -53,7 +54,7 @@ class TensorLayer {
     return model::rms_norm(x, weights_.mlp_norm, norm_eps_);
   }
 
-  int64_t index_;
+  int64_t index_, chunks_;
   double norm_eps_;
   const model::LayerConfig& config_;
   const model::LayerWeights& weights_;

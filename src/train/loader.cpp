@@ -57,6 +57,13 @@ Rows Rows::slice(int64_t begin, int64_t size) const {
           learn.narrow(0, begin, size)};
 }
 
+Rows Rows::part(int64_t begin, int64_t end) const {
+  const auto some = [&](const at::Tensor& all) {
+    return all.reshape({-1}).narrow(0, begin, end - begin);
+  };
+  return {some(tokens), some(targets), some(learn)};
+}
+
 at::Tensor Rows::selected() const {
   return learn.reshape({-1}).nonzero().reshape({-1});
 }

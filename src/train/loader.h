@@ -19,6 +19,8 @@ struct Rows {
 
   int64_t count() const { return tokens.size(0); }
   Rows slice(int64_t begin, int64_t size) const;
+  /// Positions begin .. end of all rows one after another; tokens, targets and learn are flat.
+  Rows part(int64_t begin, int64_t end) const;
   /// Flat indices of the positions that count, int64.
   at::Tensor selected() const;
 };

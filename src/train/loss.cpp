@@ -145,7 +145,11 @@ HeadLoss head_loss(const HeadInput& input, const model::Parameter& head_paramete
     student.reset();
     d = d.mul_(scale).to(hidden.scalar_type());
     put(result.grad_hidden, at::mm(d, head));
-    if (head_parameter.trained()) add_head_gradient(head_parameter.gradient.detach(), d, rows);
+    if (head_parameter.trained())
+      head_parameter.contribute(static_cast<int64_t>(d.nbytes() + rows.nbytes()),
+                                [gradient = head_parameter.gradient.detach(), d, rows] {
+                                  add_head_gradient(gradient, d, rows);
+                                });
   });
   result.finite = std::isfinite(result.loss);
   return result;

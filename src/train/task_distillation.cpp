@@ -1,6 +1,5 @@
 // FCSD: the converted model learns from the original one.
 #include <ATen/ATen.h>
-#include <torch/csrc/autograd/autograd.h>
 
 #include <cmath>
 
@@ -25,27 +24,33 @@ class Distillation : public Task {
   MicroStep backward(const Rows& rows, double weight, double share) override {
     const auto batch = model::Batch::whole(rows.tokens.to(student_.device));
     std::vector<at::Tensor> teacher_x, student_x;
-    at::Tensor teacher_hidden;
+    std::optional<schedule::Ending> taught;
     if (options_.loss != Loss::cross_entropy) {
       at::NoGradGuard no_grad;
-      teacher_hidden = schedule::forward(teacher_, batch, collecting(teacher_forward_, teacher_x));
+      taught.emplace(
+          schedule::begin_forward(teacher_, batch, collecting(teacher_forward_, teacher_x)));
     }
-    const at::Tensor hidden =
-        schedule::forward(student_, batch, collecting(student_forward_, student_x));
-    const HeadInput input = head_input(hidden, teacher_hidden, rows);
-    const HeadLoss head = head_loss(
-        input, student_.weights.head,
-        options_.loss == Loss::cross_entropy ? Objective::cross_entropy : Objective::kl, weight);
-    MicroStep step{head.loss, 0, head.finite};
-    std::vector<at::Tensor> roots{hidden}, grads{head.grad_hidden};
+    schedule::Ending ending =
+        schedule::begin_forward(student_, batch, collecting(student_forward_, student_x));
+    const auto objective =
+        options_.loss == Loss::cross_entropy ? Objective::cross_entropy : Objective::kl;
+    MicroStep step;
+    for (int64_t c = 0; c < ending.chunks(); ++c) {
+      const at::Tensor teacher_hidden = taught ? taught->hidden(c) : at::Tensor();
+      const HeadInput input =
+          head_input(ending.hidden(c), teacher_hidden, rows.part(ending.begin(c), ending.begin(c + 1)));
+      const HeadLoss head = head_loss(input, student_.weights.head, objective, weight);
+      ending.gradient(c, head.grad_hidden);
+      step.loss += head.loss;
+    }
+    HiddenLoss l2;
     if (options_.loss == Loss::kl_and_l2) {
-      HiddenLoss l2 = hidden_l2(student_x, teacher_x, input.rows, weight * options_.l2_weight);
+      l2 = hidden_l2(student_x, teacher_x, rows.selected().to(student_.device),
+                     weight * options_.l2_weight);
       step.loss += l2.loss;
-      step.finite = std::isfinite(step.loss);
-      roots.insert(roots.end(), student_x.begin(), student_x.end());
-      grads.insert(grads.end(), l2.grads.begin(), l2.grads.end());
     }
-    torch::autograd::backward(roots, grads);
+    step.finite = std::isfinite(step.loss);
+    ending.backward(student_x, l2.grads);
     return step;
   }
 
@@ -85,13 +90,13 @@ class Distillation : public Task {
     return forward;
   }
   HeadInput head_input(const at::Tensor& hidden, const at::Tensor& teacher_hidden,
-                       const Rows& rows) const {
+                       const Rows& part) const {
     return {.hidden = hidden,
             .head = student_.weights.head.value,
             .teacher_hidden = teacher_hidden,
             .teacher_head = teacher_.weights.head.value,
-            .targets = rows.targets.reshape({-1}).to(student_.device),
-            .rows = rows.selected().to(student_.device),
+            .targets = part.targets.to(student_.device),
+            .rows = part.selected().to(student_.device),
             .temperature = options_.temperature};
   }
 

@@ -1,7 +1,7 @@
 // Next-token cross entropy from scratch, with a balanced load of the experts.
 #include <ATen/ATen.h>
-#include <torch/csrc/autograd/autograd.h>
 
+#include <cmath>
 #include <map>
 
 #include "train/task.h"
@@ -26,17 +26,23 @@ class Pretraining : public Task {
         count(layer, routes);
       }
     };
-    const at::Tensor hidden =
-        schedule::forward(model_, model::Batch::whole(rows.tokens.to(model_.device)), forward);
-    const HeadLoss loss =
-        head_loss(input(hidden, rows), model_.weights.head, Objective::cross_entropy, weight);
-    std::vector<at::Tensor> roots{hidden}, grads{loss.grad_hidden};
-    if (auxiliary.defined() && auxiliary.requires_grad()) {
-      roots.push_back(auxiliary);
-      grads.push_back(at::ones_like(auxiliary));
+    schedule::Ending ending =
+        schedule::begin_forward(model_, model::Batch::whole(rows.tokens.to(model_.device)), forward);
+    MicroStep step;
+    for (int64_t c = 0; c < ending.chunks(); ++c) {
+      const HeadLoss loss = head_loss(
+          input(ending.hidden(c), rows.part(ending.begin(c), ending.begin(c + 1))),
+          model_.weights.head, Objective::cross_entropy, weight);
+      ending.gradient(c, loss.grad_hidden);
+      step.loss += loss.loss;
     }
-    torch::autograd::backward(roots, grads);
-    return {loss.loss, auxiliary.defined() ? auxiliary.item<double>() : 0, loss.finite};
+    step.finite = std::isfinite(step.loss);
+    if (auxiliary.defined() && auxiliary.requires_grad())
+      ending.backward({auxiliary}, {at::ones_like(auxiliary)});
+    else
+      ending.backward();
+    if (auxiliary.defined()) step.auxiliary = auxiliary.item<double>();
+    return step;
   }
 
   void after_step(bool updated) override {
@@ -58,11 +64,11 @@ class Pretraining : public Task {
   double flops_per_token() const override { return 6 * active_weights(model_); }
 
  private:
-  HeadInput input(const at::Tensor& hidden, const Rows& rows) const {
+  HeadInput input(const at::Tensor& hidden, const Rows& part) const {
     return {.hidden = hidden,
             .head = model_.weights.head.value,
-            .targets = rows.targets.reshape({-1}).to(model_.device),
-            .rows = rows.selected().to(model_.device)};
+            .targets = part.targets.to(model_.device),
+            .rows = part.selected().to(model_.device)};
   }
   void count(int64_t layer, const model::Routes& routes) {
     const at::Tensor load =

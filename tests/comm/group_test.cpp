@@ -1,4 +1,4 @@
-#include "comm/group.h"
+#include "comm/rendezvous.h"
 
 #include <ATen/ATen.h>
 #include <gmock/gmock.h>

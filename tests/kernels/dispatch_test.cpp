@@ -70,6 +70,33 @@ TEST(Dispatch, MatchesThePlainFormulas) {
   }
 }
 
+TEST(Dispatch, AbsentSlotsHaveNoRowsAndNoGradient) {
+  const int64_t tokens = 9, size = 33;
+  at::Tensor experts = choose({tokens, 3, 6, size});
+  experts = experts.masked_fill(experts.ge(4), -1);  // of another rank
+  experts[5].fill_(-1);
+  const Plan some = plan(experts, 4, Slots::some);
+  EXPECT_EQ(some.rows, experts.ge(0).sum().item<int64_t>());
+  EXPECT_EQ(plan(at::full({3, 2}, -1, at::kLong), 4, Slots::some).rows, 0);
+  for (const auto dtype : kDtypes) {
+    const at::Tensor rows = normal({some.rows, size}, dtype), x = normal({tokens, size}, dtype);
+    const at::Tensor sum = scatter_rows(rows, some, tokens);
+    EXPECT_TRUE(at::equal(sum, generic::scatter_rows(rows, some, tokens)));
+    EXPECT_EQ(sum[5].abs().sum().item<double>(), 0);
+    const at::Tensor weights = normal({tokens, 3}, opmath(dtype));
+    const auto found = combine_backward(x, rows, weights, some);
+    expect_close(found.weights, generic::combine_backward(x, rows, weights, some).weights, "weights");
+    EXPECT_EQ(found.weights.masked_select(experts.lt(0)).abs().sum().item<double>(), 0);
+    // Rows that lie apart, as in a message.
+    const at::Tensor wide = normal({some.rows, size + 8}, dtype);
+    const at::Tensor y = at::zeros({tokens, size + 3}, dtype);
+    const at::Tensor order = at::arange(tokens).remainder(some.rows);
+    gather_rows_into(y.narrow(1, 0, size), wide.narrow(1, 8, size), order);
+    EXPECT_TRUE(at::equal(y.narrow(1, 0, size), wide.narrow(1, 8, size).index_select(0, order)));
+    EXPECT_EQ(y.narrow(1, size, 3).abs().sum().item<double>(), 0);
+  }
+}
+
 TEST(Dispatch, RoundsEveryStepOnlyWhenAskedTo) {
   // 1 + 2^-8 is not a bfloat16: rounded at each addition the small terms vanish, else they add up.
   const Plan order = plan(at::tensor({0, 1, 2}, at::kLong).view({1, 3}), 3);

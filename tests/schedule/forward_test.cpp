@@ -22,7 +22,7 @@ Result run(const model::Model& model, const model::Batch& batch,
            const model::Connectivity& connectivity, Execution execution = Execution::overlapped) {
   const at::NoGradGuard no_grad;
   Result result;
-  ForwardOptions options{connectivity, execution, nullptr, {}, {}};
+  ForwardOptions options{.connectivity = connectivity, .ranks = {.execution = execution}};
   options.on_residual = [&](int64_t, const at::Tensor& x) { result.residuals.push_back(x); };
   options.on_routing = [&](int64_t layer, const model::Routes& routes) {
     result.experts[layer] = routes.experts;
@@ -115,7 +115,7 @@ TEST_P(Golden, StepByStepEqualsTheWholeSequence) {
     const auto connectivity = variant(name, model.config.depth());
     const auto whole = run(model, model::Batch::whole(tokens), connectivity);
     model::KvCache cache(model.config, 3, 24, at::kDouble);
-    const ForwardOptions options{connectivity, Execution::overlapped, &cache, {}, {}};
+    const ForwardOptions options{.connectivity = connectivity, .cache = &cache};
     std::vector<int64_t> past = {0, 0};
     for (size_t step = 0; step < chunks[0].size(); ++step) {
       std::vector<std::vector<int64_t>> rows;

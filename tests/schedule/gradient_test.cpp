@@ -21,7 +21,7 @@ struct Probe {
 
   at::Tensor operator()(const model::Model& model) const {
     at::Tensor sum = at::zeros({}, at::kDouble);
-    ForwardOptions options{connectivity, Execution::overlapped, nullptr, {}, {}};
+    ForwardOptions options{.connectivity = connectivity};
     options.on_residual = [&](int64_t k, const at::Tensor& x) {
       sum = sum + (x.tanh() * weights[k]).sum();
     };

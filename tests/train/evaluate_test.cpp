@@ -22,8 +22,8 @@ TEST(Evaluate, EqualsThePlainFigures) {
     const auto model = model::load_model(golden_directory(name), at::kFloat);
     const int64_t depth = model.config.depth();
     const Rows rows = rows_of(golden.at("tokens"));
-    const Subject student{model, {variant("farskip", depth), {}, nullptr, {}, {}}};
-    const Subject teacher{model, {variant("regular", depth), {}, nullptr, {}, {}}};
+    const Subject student{model, {.connectivity = variant("farskip", depth)}};
+    const Subject teacher{model, {.connectivity = variant("regular", depth)}};
     const auto found = evaluate(student, &teacher, rows, {.rows_at_once = 1});
 
     const auto counted = [](const at::Tensor& t) {
@@ -53,8 +53,8 @@ TEST(Evaluate, EqualsThePlainFigures) {
 TEST(Evaluate, RefusesATeacherOfAnotherShape) {
   const auto model = model::load_model(golden_directory("deepseek_v2"), at::kFloat);
   const auto other = model::load_model(golden_directory("qwen3_moe_dense_middle"), at::kFloat);
-  const Subject student{model, {model.config.connectivity, {}, nullptr, {}, {}}};
-  const Subject teacher{other, {other.config.connectivity, {}, nullptr, {}, {}}};
+  const Subject student{model, {.connectivity = model.config.connectivity}};
+  const Subject teacher{other, {.connectivity = other.config.connectivity}};
   EXPECT_THROW(evaluate(student, &teacher, rows_of(at::ones({1, 4}, at::kLong))), InputError);
 }
 

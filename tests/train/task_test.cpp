@@ -27,10 +27,9 @@ TEST_P(Distilled, LossAndEveryGradientAreTheOracles) {
   const model::Model teacher = model::load_model(golden(setting.model), at::kDouble);
   model::Model student = teacher.trainable();
   const int64_t depth = teacher.config.depth();
-  const auto execution = schedule::Execution::overlapped;
   const auto task = distillation(
-      teacher, {model::Connectivity::regular(depth), execution, nullptr, {}, {}}, student,
-      {{model::ConnectivityKind::farskip, {0, depth}, depth}, execution, nullptr, {}, {}},
+      teacher, {.connectivity = model::Connectivity::regular(depth)}, student,
+      {.connectivity = {model::ConnectivityKind::farskip, {0, depth}, depth}},
       {.loss = setting.loss, .l2_weight = 0.1});
   const at::Tensor tokens =
       io::SafetensorsFile::open(golden(setting.model) / "golden.safetensors").tensor("tokens");
@@ -84,7 +83,7 @@ TEST(Balance, BiasesFollowTheLoad) {
   at::set_num_threads(1);
   const model::Model origin = model::load_model(golden("deepseek_v3"));
   model::Model model = origin.trainable();
-  const auto task = pretraining(model, {model.config.connectivity, {}, nullptr, {}, {}},
+  const auto task = pretraining(model, {.connectivity = model.config.connectivity},
                                 {.kind = Balance::bias, .rate = 0.01});
   const at::Tensor tokens = at::arange(48).view({2, 24}) + 4;
   task->backward({tokens, at::roll(tokens, -1, 1), at::ones_like(tokens, at::kBool)}, 1, 1);

@@ -59,8 +59,7 @@ class Session {
         codec_(byte_codec()),
         pieces_({text}, 200),
         loader_(pieces_, codec_, 4, 16, 5) {
-    const schedule::ForwardOptions forward{
-        connectivity_, schedule::Execution::overlapped, nullptr, {}, {}};
+    const schedule::ForwardOptions forward{.connectivity = connectivity_};
     schedule::ForwardOptions regular = forward;
     regular.connectivity = model::Connectivity::regular(teacher_.config.depth());
     const bool biased = std::string(setting.model) == "deepseek_v3";

@@ -187,7 +187,8 @@ void scatter_rows(const T* rows, const int64_t* rows_of_token, int64_t top_k, T*
     const int64_t* row = rows_of_token + token * top_k;
     for_vectors(size, [&](int64_t i, auto lanes) FARSKIP_LAMBDA {
       Vec total = {};
-      for (int64_t j = 0; j < top_k; ++j) total += load(rows + row[j] * size + i, lanes);
+      for (int64_t j = 0; j < top_k && row[j] >= 0; ++j)
+        total += load(rows + row[j] * size + i, lanes);
       store(y + token * size + i, total, lanes);
     });
   }

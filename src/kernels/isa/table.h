@@ -72,6 +72,7 @@ struct Kernels {
   void (*rope)(const T* x, int64_t token_stride, int64_t head_stride, const float* cos,
                const float* sin, T* y, int64_t begin, int64_t end, int64_t heads, int64_t dim,
                bool interleaved, bool inverse);
+  /// A negative row ends the list of its token.
   void (*scatter_rows)(const T* rows, const int64_t* rows_of_token, int64_t top_k, T* y,
                        int64_t begin, int64_t end, int64_t size);
   /// weights [tokens*k], rounded to T when by_dtype.

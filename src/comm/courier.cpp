@@ -1,0 +1,210 @@
+#include "comm/courier.h"
+
+#include <ATen/ATen.h>
+
+#include <atomic>
+#include <condition_variable>
+#include <deque>
+#include <future>
+#include <mutex>
+#include <numeric>
+#include <thread>
+
+namespace farskip::comm {
+namespace {
+
+/// FNV-1a, on from `hash`.
+uint64_t hashed(uint64_t hash, const std::string& text) {
+  for (const unsigned char c : text) hash = (hash ^ c) * 0x100000001b3;
+  return hash;
+}
+
+int64_t sum(const Splits& rows) {
+  return std::accumulate(rows.begin(), rows.end(), int64_t{0});
+}
+
+int64_t to_others(const Splits& sent, int64_t own, int64_t row_bytes) {
+  return (sum(sent) - sent[own]) * row_bytes;
+}
+
+}  // namespace
+
+struct Courier::State {
+  Group rows, counts;
+  MessageLog* log = nullptr;
+  uint64_t order = 0xcbf29ce484222325;  ///< hash of the names of all messages so far
+  std::atomic<int64_t> bytes = 0, peak = 0;
+
+  std::mutex mutex;
+  std::condition_variable wake;
+  std::deque<std::function<void()>> tasks;
+  std::atomic<int64_t> unfinished = 0;
+  bool stop = false;
+  std::thread thread;
+
+  void in_flight(int64_t more) {
+    const int64_t now = bytes += more;
+    int64_t most = peak;
+    while (now > most && !peak.compare_exchange_weak(most, now)) {
+    }
+  }
+  void work() {
+    for (std::unique_lock lock(mutex);;) {
+      wake.wait(lock, [&] { return stop || !tasks.empty(); });
+      if (tasks.empty()) return;
+      const auto task = std::move(tasks.front());
+      tasks.pop_front();
+      lock.unlock();
+      task();
+      --unfinished;
+      lock.lock();
+    }
+  }
+};
+
+namespace {
+
+/// A message that its courier launches, or has launched.
+class Carried : public Work {
+ public:
+  using Done = std::function<void(const Message&, const at::Tensor& output)>;
+
+  Carried(std::future<std::unique_ptr<Work>> launch, Message message, Done done)
+      : launch_(std::move(launch)), message_(std::move(message)), done_(std::move(done)) {}
+
+  at::Tensor wait() override {
+    message_.wait_begin = Clock::now();
+    if (!work_) work_ = launch_.get();
+    const at::Tensor output = work_->wait();
+    message_.wait_end = Clock::now();
+    message_.arrived = work_->arrival();
+    done_(message_, output);
+    return output;
+  }
+  bool arrived() const override {
+    if (!work_) {
+      if (launch_.wait_for(std::chrono::seconds(0)) != std::future_status::ready) return false;
+      try {
+        work_ = launch_.get();
+      } catch (...) {  // kept for the wait
+        std::promise<std::unique_ptr<Work>> failed;
+        failed.set_exception(std::current_exception());
+        launch_ = failed.get_future();
+        return true;
+      }
+    }
+    return work_->arrived();
+  }
+
+ private:
+  mutable std::future<std::unique_ptr<Work>> launch_;
+  mutable std::unique_ptr<Work> work_;
+  Message message_;
+  Done done_;
+};
+
+}  // namespace
+
+Courier::Courier(Group rows, Group counts) : state_(std::make_shared<State>()) {
+  state_->rows = std::move(rows);
+  state_->counts = std::move(counts);
+}
+
+Courier::~Courier() {
+  if (!state_->thread.joinable()) return;
+  {
+    const std::lock_guard lock(state_->mutex);
+    state_->stop = true;
+  }
+  state_->wake.notify_one();
+  if (state_->unfinished > 0)
+    state_->thread.detach();  // it keeps the state
+  else
+    state_->thread.join();
+}
+
+Pending Courier::carry(const MessageName& name, const at::Tensor& rows, const Splits& sent,
+                       bool by_thread, std::function<std::unique_ptr<Work>()> launch) {
+  const auto state = state_;
+  const int64_t row_bytes = rows.size(1) * rows.element_size();
+  const Message message{name, to_others(sent, group().rank(), row_bytes), Clock::now(), {}, {}, {}};
+  state->order = hashed(state->order, name.describe());
+  state->in_flight(static_cast<int64_t>(rows.nbytes()));
+
+  auto promise = std::make_shared<std::promise<std::unique_ptr<Work>>>();
+  auto future = promise->get_future();
+  const auto run = [promise, launch = std::move(launch)] {
+    try {
+      promise->set_value(launch());
+    } catch (...) {
+      promise->set_exception(std::current_exception());
+    }
+  };
+  if (group().local() || (!by_thread && state->unfinished == 0)) {
+    run();
+  } else {
+    if (!state->thread.joinable()) state->thread = std::thread([state] { state->work(); });
+    ++state->unfinished;
+    const std::lock_guard lock(state->mutex);
+    state->tasks.push_back(run);
+    state->wake.notify_one();
+  }
+  return Pending(std::make_unique<Carried>(
+      std::move(future), message,
+      [state, sent_bytes = static_cast<int64_t>(rows.nbytes())](const Message& done,
+                                                                const at::Tensor& output) {
+        state->in_flight(-sent_bytes - static_cast<int64_t>(output.nbytes()));
+        if (state->log) state->log->messages.push_back(done);
+      }));
+}
+
+Pending Courier::send(const MessageName& name, const at::Tensor& rows, Splits sent,
+                      Splits received) {
+  return carry(name, rows, sent, /*by_thread=*/false,
+               [state = state_, name, rows, sent, received] {
+                 state->in_flight(sum(received) * rows.size(1) * rows.element_size());
+                 return state->rows.all_to_all(name.describe(), rows, sent, received).release();
+               });
+}
+
+Pending Courier::dispatch(const MessageName& name, const at::Tensor& rows, Splits sent,
+                          std::shared_ptr<Splits> received) {
+  // The hash as it will be after carry() has added this name.
+  const uint64_t order = hashed(state_->order, name.describe());
+  return carry(name, rows, sent, /*by_thread=*/true, [state = state_, name, rows, sent, received,
+                                                      order] {
+    const int64_t size = state->rows.size();
+    const at::Tensor announced = at::empty({size, 2}, at::kLong);
+    auto out = announced.accessor<int64_t, 2>();
+    for (int64_t r = 0; r < size; ++r) {
+      out[r][0] = sent[r];
+      out[r][1] = static_cast<int64_t>(order);
+    }
+    const Splits ones(size, 1);
+    const at::Tensor counts =
+        state->counts.all_to_all(name.describe() + " (counts)", announced, ones, ones).wait();
+    auto in = counts.accessor<int64_t, 2>();
+    received->resize(size);
+    for (int64_t r = 0; r < size; ++r) {
+      (*received)[r] = in[r][0];
+      if (in[r][1] != static_cast<int64_t>(order))
+        throw CommError(util::concat("rank ", state->rows.rank(), " of ", size, ": ",
+                                     name.describe(), ": rank ", r,
+                                     " has launched other messages, or in another order"));
+    }
+    state->in_flight(sum(*received) * rows.size(1) * rows.element_size());
+    return state->rows.all_to_all(name.describe(), rows, sent, *received).release();
+  });
+}
+
+const Group& Courier::group() const {
+  return state_->rows;
+}
+void Courier::record(MessageLog* log) {
+  state_->log = log;
+}
+int64_t Courier::take_peak_bytes() {
+  return state_->peak.exchange(state_->bytes);
+}
+
+}  // namespace farskip::comm

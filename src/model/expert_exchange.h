@@ -1,0 +1,116 @@
+// The messages of one MoE layer in one pass, where several ranks share the experts: tokens to the
+// experts' ranks and outputs back (dispatch, combine), and their gradients the other way.
+#pragma once
+#include <ATen/core/Tensor.h>
+
+#include <memory>
+#include <vector>
+
+#include "comm/courier.h"
+#include "kernels/dispatch.h"
+#include "model/gradient_queue.h"
+#include "model/message_rows.h"
+#include "model/router.h"
+
+namespace farskip::model {
+
+/// Blocking waits for every message as soon as it is launched, overlapped at the first read. The
+/// same parts in the same order of arithmetic: the same bits.
+enum class Execution { overlapped, blocking };
+
+/// How a pass reaches the experts of other ranks. Rank r of N owns experts r E / N to (r + 1) E / N.
+struct ExpertRanks {
+  std::shared_ptr<comm::Courier> courier;  ///< null: this rank has all experts
+  Execution execution = Execution::overlapped;
+  /// What a wait works on before it blocks; null: nothing.
+  std::shared_ptr<GradientQueue> queue;
+  /// Of features on the wire; undefined: the model's own dtype.
+  std::optional<at::ScalarType> wire;
+
+  int64_t rank() const { return courier ? courier->group().rank() : 0; }
+  int64_t size() const { return courier ? courier->group().size() : 1; }
+};
+
+/// A token's row goes to a rank once, however many of its experts are there; outputs come back one
+/// a chosen expert, because their weighted sum is taken at the sender in the order of the experts,
+/// whatever the number of ranks. The gradient of the output goes once to every rank again, with the
+/// weights; there it becomes the gradients of outputs and weights, and the sum of the row's
+/// gradients comes back with the latter.
+///
+/// Every message is two autograd nodes. The node that launches gives a ticket (an empty tensor that
+/// carries the graph), the node that waits takes it; in backward the second launches the gradient's
+/// message and the first waits for it. Autograd runs nodes in the reverse order of their making, so
+/// the backward pass has the forward pass's windows.
+///
+/// The combine may come in `chunks` of the sender's tokens, each a message of its own, for a reader
+/// that begins with the first tokens.
+class ExpertExchange : public std::enable_shared_from_this<ExpertExchange> {
+ public:
+  /// routes of this rank's tokens over all `experts`; hidden features of `dtype`.
+  ExpertExchange(const ExpertRanks& ranks, int64_t layer, const Routes& routes, int64_t experts,
+                 int64_t hidden, at::ScalarType dtype, int64_t chunks);
+
+  /// Launches the dispatch of h [N, hidden]. The gradient of the weights, which are the constructor's
+  /// routes', comes back with that of h. -> ticket
+  at::Tensor send(const at::Tensor& h, const at::Tensor& weights);
+  /// Waits for it. -> rows of this rank's experts [P, hidden], ordered by expert, then sender, then
+  /// token
+  at::Tensor receive(const at::Tensor& ticket);
+  /// Of the received rows: expert e of this rank has offsets[e] .. offsets[e + 1].
+  const kernels::Plan& plan() const { return received_; }
+  /// Launches the return of outputs [P, hidden]. -> ticket
+  at::Tensor send_back(const at::Tensor& outputs);
+  /// Waits for a chunk of it. -> weighted sums [tokens of the chunk, hidden]
+  at::Tensor combine(const at::Tensor& ticket, int64_t chunk, kernels::Accumulate accumulate);
+
+  int64_t chunks() const { return static_cast<int64_t>(chunks_.size()); }
+  /// First token of a chunk; chunk_begin(chunks()) is the number of tokens.
+  int64_t chunk_begin(int64_t chunk) const { return tokens_ * chunk / chunks(); }
+  /// What the backward of combine() does, for a reader that makes its own gradients: launches that
+  /// of the chunk, dy [tokens of the chunk, hidden].
+  void launch_combine_gradient(int64_t chunk, const at::Tensor& dy);
+
+ private:
+  /// One chunk of this rank's tokens, as their sender.
+  struct Chunk {
+    kernels::Plan pairs;   ///< of all experts: the order in which outputs come back
+    kernels::Plan rows;    ///< of all ranks: a row for each rank that a token goes to
+    comm::Splits pairs_to, rows_to;
+    // As the experts' rank:
+    at::Tensor outputs;  ///< int64: which of the P outputs go back, grouped by sender
+    comm::Splits pairs_from, rows_from;
+    std::optional<comm::Pending> returned, gradient;
+  };
+  RowFormat token_format() const;
+  RowFormat gradient_format() const;
+  comm::MessageName name(comm::MessageName::Part part, bool backward, int64_t chunk = -1) const;
+  comm::Pending launched(comm::Pending pending) const;
+  at::Tensor settled(comm::Pending pending) const;
+  at::Tensor ticket() const;
+
+  void launch_dispatch(const at::Tensor& h);
+  at::Tensor finish_dispatch();
+  void read_routes(const at::Tensor& message);
+  void launch_return(const at::Tensor& outputs);
+  at::Tensor finish_return(int64_t chunk, kernels::Accumulate accumulate);
+  at::Tensor finish_combine_gradient(const at::Tensor& outputs);
+  void launch_dispatch_gradient(const at::Tensor& drows);
+  struct TokenGradients {
+    at::Tensor h, weights;
+  };
+  TokenGradients finish_dispatch_gradient();
+
+  ExpertRanks ranks_;
+  int64_t layer_, tokens_, top_k_, own_experts_, hidden_;
+  at::ScalarType dtype_, wire_;
+  at::Tensor experts_, weights_;  ///< [N, k], without a graph
+  std::vector<Chunk> chunks_;
+  kernels::Plan rows_;  ///< of all tokens: a row for each rank that a token goes to
+  comm::Splits rows_to_;
+  std::shared_ptr<comm::Splits> rows_from_ = std::make_shared<comm::Splits>();
+  kernels::Plan received_;  ///< of the R rows that came, over this rank's experts
+  at::Tensor weight_gradients_;  ///< [R, k], of the received rows
+  std::optional<comm::Pending> dispatch_, dispatch_gradient_;
+};
+
+}  // namespace farskip::model

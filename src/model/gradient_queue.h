@@ -1,0 +1,42 @@
+// Weight gradients that wait to be computed: nothing depends on them before the optimizer, so they
+// are what a rank computes while it waits for a message.
+#pragma once
+#include <cstdint>
+#include <deque>
+#include <functional>
+
+namespace farskip::model {
+
+/// First in, first out: every weight gets its contributions in the order in which they came up, so
+/// that the sums have the same bits whether and whenever the queue is worked on. Used by one thread.
+class GradientQueue {
+ public:
+  /// `most_bytes`: of the tensors that the waiting work keeps; what exceeds it is worked off at
+  /// once, the oldest first. 0: nothing waits.
+  explicit GradientQueue(int64_t most_bytes) : most_bytes_(most_bytes) {}
+  GradientQueue(const GradientQueue&) = delete;
+  GradientQueue& operator=(const GradientQueue&) = delete;
+
+  /// `work` adds a contribution to gradients and keeps `bytes` of tensors alive until it has run.
+  void push(int64_t bytes, std::function<void()> work);
+  /// Does the oldest piece of work; false if there is none.
+  bool run_one();
+  void drain();
+  /// Forgets what is left, after an error.
+  void clear();
+
+  int64_t bytes() const { return bytes_; }
+  /// Most bytes that waited at once, since the last call.
+  int64_t take_peak_bytes();
+
+ private:
+  struct Item {
+    int64_t bytes;
+    std::function<void()> work;
+  };
+  int64_t most_bytes_;
+  int64_t bytes_ = 0, peak_ = 0;
+  std::deque<Item> items_;
+};
+
+}  // namespace farskip::model

@@ -1,0 +1,69 @@
+#include "schedule/ending.h"
+
+#include <ATen/ATen.h>
+#include <torch/csrc/autograd/autograd.h>
+
+#include "kernels/rms_norm.h"
+
+namespace farskip::schedule {
+
+Ending::Ending(const model::Model& model, model::ResidualStream::Terms terms)
+    : model_(model), terms_(std::move(terms)) {
+  if (!terms_.routed || terms_.routed->exchange()) return;
+  const at::Tensor routed = terms_.routed->wait();  // of this rank alone: it is there
+  terms_.base = terms_.base + (terms_.shared.defined() ? routed + terms_.shared : routed);
+  terms_.shared = at::Tensor();
+  terms_.routed.reset();
+}
+
+int64_t Ending::chunks() const {
+  return terms_.routed ? terms_.routed->exchange()->chunks() : 1;
+}
+
+int64_t Ending::begin(int64_t chunk) const {
+  if (terms_.routed) return terms_.routed->exchange()->chunk_begin(chunk);
+  return chunk * terms_.base.size(0);
+}
+
+at::Tensor Ending::hidden(int64_t chunk) {
+  const at::NoGradGuard no_grad;
+  const int64_t first = begin(chunk), count = begin(chunk + 1) - first;
+  x_ = terms_.base.detach().narrow(0, first, count);
+  if (terms_.routed) {
+    const at::Tensor routed = terms_.routed->wait(chunk);
+    x_ = x_ + (terms_.shared.defined() ? routed + terms_.shared.detach().narrow(0, first, count)
+                                       : routed);
+  }
+  auto normed =
+      kernels::rms_norm(x_, model_.weights.final_norm.value.detach(), model_.config.norm_eps);
+  rstd_ = normed.rstd;
+  return normed.y;
+}
+
+void Ending::gradient(int64_t chunk, const at::Tensor& d_hidden) {
+  const at::NoGradGuard no_grad;
+  const model::Parameter& norm = model_.weights.final_norm;
+  const at::Tensor dx = kernels::rms_norm_backward(d_hidden, x_, norm.value.detach(), rstd_,
+                                                   norm.gradient, /*need_grad_x=*/true);
+  if (chunks() == 1) {
+    dx_ = dx;
+  } else {
+    if (!dx_.defined()) dx_ = at::empty_like(terms_.base);
+    dx_.narrow(0, begin(chunk), dx.size(0)).copy_(dx);
+  }
+  if (terms_.routed) terms_.routed->exchange()->launch_combine_gradient(chunk, dx);
+}
+
+void Ending::backward(std::vector<at::Tensor> roots, std::vector<at::Tensor> gradients) {
+  const auto add = [&](const at::Tensor& root, const at::Tensor& gradient) {
+    if (!root.defined()) return;
+    roots.push_back(root);
+    gradients.push_back(gradient);
+  };
+  add(terms_.base, dx_);
+  add(terms_.shared, dx_);
+  if (terms_.routed) add(terms_.routed->ticket(), at::empty_like(terms_.routed->ticket()));
+  torch::autograd::backward(roots, gradients);
+}
+
+}  // namespace farskip::schedule

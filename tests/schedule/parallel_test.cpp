@@ -1,0 +1,174 @@
+// Experts spread over ranks: the same function as one rank's, and the same bits however messages
+// travel.
+#include <gtest/gtest.h>
+
+#include "comm/rendezvous.h"
+#include "comm/substitutes.h"
+#include "schedule/forward.h"
+#include "support/golden.h"
+#include "train/loss.h"
+#include "train/task.h"
+#include "util/error.h"
+
+namespace farskip::schedule {
+namespace {
+
+using namespace farskip::test;
+using comm::Group;
+using comm::Rendezvous;
+
+/// What a pass over some rows gives: loss, and the gradient of every parameter by name. Those of
+/// experts are this rank's; the others are summed over the ranks.
+struct Outcome {
+  double loss = 0;
+  std::map<std::string, at::Tensor> gradients;
+};
+
+struct Setting {
+  std::string connectivity;
+  at::ScalarType dtype = at::kDouble;
+  Execution execution = Execution::overlapped;
+  int64_t queue_bytes = 0;      ///< of weight gradients that may wait
+  bool late = false;            ///< messages are
+  std::optional<at::ScalarType> wire = std::nullopt;
+};
+
+/// The groups of one rank.
+struct Groups {
+  explicit Groups(Rendezvous& rendezvous)
+      : rank(rendezvous.rank()),
+        size(rendezvous.size()),
+        rows(rendezvous.all()),
+        counts(rendezvous.all()),
+        sums(rendezvous.all()) {}
+  int64_t rank, size;
+  Group rows, counts, sums;
+};
+
+/// Distillation of the golden model into another connectivity, each rank on its part of the rows.
+Outcome distil(const std::string& name, const Setting& setting, const at::Tensor& tokens,
+               const Groups& groups) {
+  const int64_t rank = groups.rank, size = groups.size;
+  const Group rows = setting.late
+                         ? comm::delayed(groups.rows, 17 + rank, std::chrono::milliseconds(4))
+                         : groups.rows;
+  model::ExpertRanks ranks{.execution = setting.execution, .wire = setting.wire};
+  if (size > 1) ranks.courier = std::make_shared<comm::Courier>(rows, groups.counts);
+  if (setting.queue_bytes > 0)
+    ranks.queue = std::make_shared<model::GradientQueue>(setting.queue_bytes);
+
+  const model::Model teacher = model::load_model(golden_directory(name), setting.dtype, at::kCPU,
+                                                 model::Residence::mapped, {rank, size});
+  model::Model student = teacher.trainable();
+  for (model::Parameter* parameter : student.parameters()) parameter->queue = ranks.queue;
+  const int64_t depth = teacher.config.depth();
+  const auto task = train::distillation(
+      teacher, {.connectivity = model::Connectivity::regular(depth), .ranks = ranks}, student,
+      {.connectivity = variant(setting.connectivity, depth), .ranks = ranks}, {.temperature = 2});
+
+  const int64_t each = tokens.size(0) / size;
+  const at::Tensor own = tokens.narrow(0, rank * each, each);
+  const train::Rows batch{own, at::roll(own, -1, 1), at::ones_like(own, at::kBool)};
+  Outcome outcome;
+  outcome.loss = task->backward(batch, 1.0 / static_cast<double>(tokens.numel()), 1.0 / size).loss;
+  if (ranks.queue) ranks.queue->drain();
+  // One message for all that is held by every rank: the loss and most gradients.
+  std::vector<model::Binding> bindings =
+      model::bind(student.weights, student.config, student.share);
+  std::vector<at::Tensor> alike{at::full({1}, outcome.loss, at::kDouble)};
+  for (const model::Binding& binding : bindings)
+    if (binding.parameter->trained() && !binding.experts)
+      alike.push_back(binding.parameter->gradient.flatten().to(at::kDouble));
+  const at::Tensor sums = groups.sums.all_reduce("sums", at::cat(alike)).wait();
+  outcome.loss = sums[0].item<double>();
+  int64_t next = 1;
+  for (const model::Binding& binding : bindings) {
+    if (!binding.parameter->trained()) continue;
+    at::Tensor gradient = binding.parameter->gradient;
+    if (!binding.experts) {
+      gradient = sums.narrow(0, next, gradient.numel()).view(gradient.sizes());
+      next += gradient.numel();
+    }
+    for (const model::Piece& piece : binding.pieces)
+      outcome.gradients[piece.name] = binding.view(gradient, piece).clone();
+  }
+  return outcome;
+}
+
+/// All gradients of all ranks, setting by setting.
+std::vector<Outcome> over_ranks(int64_t size, const std::string& name,
+                                const std::vector<Setting>& settings, const at::Tensor& tokens) {
+  std::vector<std::vector<Outcome>> found(size);
+  Rendezvous::threads(size, [&](Rendezvous& rendezvous) {
+    const Groups groups(rendezvous);
+    for (const Setting& setting : settings)
+      found[rendezvous.rank()].push_back(distil(name, setting, tokens, groups));
+  });
+  for (size_t i = 0; i < settings.size(); ++i)
+    for (const auto& one : found)
+      found[0][i].gradients.insert(one[i].gradients.begin(), one[i].gradients.end());
+  return found[0];
+}
+
+at::Tensor some_tokens(const std::string& name, int64_t rows) {
+  const at::Tensor tokens = golden_values(name).at("tokens");
+  return (tokens.repeat({(rows + 1) / 2, 1}).narrow(0, 0, rows).narrow(1, 0, 12) -
+          at::arange(rows).unsqueeze(1).remainder(3))
+      .clamp_min(0);
+}
+
+const std::vector<std::string> kConverted = {"farskip", "attention", "moe", "farskip.last2"};
+
+class Parallel : public testing::TestWithParam<std::string> {};
+
+TEST_P(Parallel, ComputesWhatOneRankComputes) {
+  const at::Tensor tokens = some_tokens(GetParam(), 4);
+  std::vector<Setting> settings;
+  for (const std::string& connectivity : kConverted) settings.push_back({connectivity});
+  const auto one = over_ranks(1, GetParam(), settings, tokens);
+  for (const int64_t size : {2, 4}) {
+    const auto many = over_ranks(size, GetParam(), settings, tokens);
+    for (size_t i = 0; i < settings.size(); ++i) {
+      SCOPED_TRACE(util::concat(settings[i].connectivity, ", ", size, " ranks"));
+      EXPECT_NEAR(many[i].loss, one[i].loss, 1e-9 * std::abs(one[i].loss));
+      ASSERT_EQ(many[i].gradients.size(), one[i].gradients.size());
+      for (const auto& [name, expected] : one[i].gradients) {
+        const double most = expected.abs().max().item<double>();
+        EXPECT_LE((many[i].gradients.at(name) - expected).abs().max().item<double>(),
+                  1e-9 * most + 1e-12)
+            << name;
+      }
+    }
+  }
+}
+
+TEST_P(Parallel, EveryExecutionGivesTheSameBits) {
+  const at::Tensor tokens = some_tokens(GetParam(), 4);
+  constexpr int64_t kQueues[] = {0, 20000, 1 << 30};
+  for (const int64_t size : {2, 4}) {
+    std::vector<Setting> settings;
+    for (const auto dtype : {at::kFloat, at::kBFloat16})
+      for (const std::string& connectivity : kConverted) {
+        settings.push_back({connectivity, dtype, Execution::blocking});
+        for (const int64_t queue : kQueues)
+          settings.push_back({connectivity, dtype, Execution::overlapped, queue, true});
+      }
+    const auto found = over_ranks(size, GetParam(), settings, tokens);
+    const Outcome* blocking = nullptr;
+    for (size_t i = 0; i < settings.size(); ++i) {
+      const Setting& setting = settings[i];
+      if (setting.execution == Execution::blocking) blocking = &found[i];
+      SCOPED_TRACE(util::concat(setting.connectivity, ", ", size, " ranks, ",
+                                at::toString(setting.dtype), ", queue ", setting.queue_bytes));
+      EXPECT_EQ(found[i].loss, blocking->loss);
+      for (const auto& [name, expected] : blocking->gradients)
+        EXPECT_TRUE(found[i].gradients.at(name).equal(expected)) << name;
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, Parallel, testing::ValuesIn(golden_models()),
+                         [](const auto& info) { return info.param; });
+
+}  // namespace
+}  // namespace farskip::schedule
