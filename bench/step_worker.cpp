@@ -20,7 +20,7 @@
 #include "kernels/top_k.h"
 #include "model/model.h"
 #include "schedule/forward.h"
-#include "train/optimizer.h"
+#include "train/gradient_sync.h"
 #include "train/task.h"
 #include "util/memory.h"
 
@@ -102,13 +102,14 @@ class Training {
         task_(train::pretraining(
             model_, {.connectivity = model::Connectivity::regular(model_.config.depth())},
             {})),
-        optimizer_(model_.parameters(), {}) {}
+        sync_(model_, {}),
+        optimizer_(sync_.owned(), {}) {}
 
   double step(int64_t batch, int64_t length) {
     const at::Tensor tokens = random_tokens(model_, batch, length);
     train::Rows rows{tokens, at::roll(tokens, -1, 1), at::ones_like(tokens, at::kBool)};
     return milliseconds([&] {
-      optimizer_.zero_gradients();
+      sync_.zero_gradients();
       task_->backward(rows, 1.0 / static_cast<double>(tokens.numel()), 1);
       optimizer_.step(1e-5, 1);
     });
@@ -117,6 +118,7 @@ class Training {
  private:
   model::Model model_;
   std::unique_ptr<train::Task> task_;
+  train::GradientSync sync_;
   train::AdamW optimizer_;
 };
 

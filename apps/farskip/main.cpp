@@ -15,10 +15,13 @@ constexpr void (*kVerbs[])(CLI::App&) = {app::add_inspect, app::add_logits,   ap
                                          app::add_eval,    app::add_pretrain, app::add_distill,
                                          app::add_launch};
 
-int fail(int code, std::string message) {
+/// Ends the program without running what is left of it: threads may be waiting for a rank that is
+/// gone.
+[[noreturn]] void fail(int code, std::string message) {
   while (!message.empty() && message.back() == '\n') message.pop_back();
-  std::cerr << "farskip: error: " << message << "\n";
-  return code;
+  std::cout.flush();
+  std::cerr << "farskip: error: " << message << std::endl;
+  std::_Exit(code);
 }
 
 /// The first line: LibTorch's messages go on with a stack.
@@ -43,13 +46,13 @@ int main(int argc, char** argv) {
   } catch (const CLI::RuntimeError& failed) {  // of another process, which has said why
     return failed.get_exit_code();
   } catch (const CLI::ParseError& error) {
-    return fail(2, first_line(error.what()) + " (see --help)");
+    fail(2, first_line(error.what()) + " (see --help)");
   } catch (const InputError& error) {
-    return fail(2, error.what());
+    fail(2, error.what());
   } catch (const c10::Error& error) {
-    return fail(1, first_line(error.what_without_backtrace()));
+    fail(1, first_line(error.what_without_backtrace()));
   } catch (const std::exception& error) {
-    return fail(1, first_line(error.what()));
+    fail(1, first_line(error.what()));
   }
   return 0;
 }

@@ -44,15 +44,20 @@ schedule::Execution RunOptions::schedule_execution() const {
 }
 
 void RunOptions::apply() const {
+  torch_device();
+  if (threads > 0) at::set_num_threads(threads);
+}
+
+void RunOptions::refuse_ranks() const {
   const auto one = [](const char* name, int64_t value) {
-    util::require(value == 1, name, value, "1 (this version runs on one rank)");
+    util::require(value <= 1, name, value, "1 (this verb runs on one rank)");
   };
   one("--ep", ep);
   one("--tp", tp);
   one("--dp", dp);
-  if (!transport.empty()) std::cerr << "farskip: warning: --transport has no effect on one rank\n";
-  torch_device();
-  if (threads > 0) at::set_num_threads(threads);
+  if (!transport.empty() || !wire.empty())
+    std::cerr << "farskip: warning: " << (wire.empty() ? "--transport" : "--wire-dtype")
+              << " has no effect on one rank\n";
 }
 
 void add_model(CLI::App& verb, std::string& model) {
@@ -86,17 +91,26 @@ void add_run_options(CLI::App& verb, RunOptions& options) {
       ->check(CLI::IsMember({"overlapped", "blocking"}))
       ->capture_default_str()
       ->group(group);
-  verb.add_option("--ep", options.ep, "Ranks that share the experts")
+  verb.add_option("--ep", options.ep, "Ranks that share the experts (default: all, or all / dp)")
       ->check(CLI::PositiveNumber)
       ->group(group);
   verb.add_option("--tp", options.tp, "Ranks that share attention")
       ->check(CLI::PositiveNumber)
       ->group(group);
-  verb.add_option("--dp", options.dp, "Ranks with data of their own")
+  verb.add_option("--dp", options.dp, "How many times the experts are there: ranks / ep")
       ->check(CLI::PositiveNumber)
       ->group(group);
   verb.add_option("--transport", options.transport, "How tokens reach their experts")
       ->check(CLI::IsMember({"all-to-all", "all-gather", "all-reduce"}))
+      ->group(group);
+  verb.add_option("--wire-dtype", options.wire,
+                  "Of activations between ranks (default: the model's dtype)")
+      ->check(CLI::IsMember({"float32", "bfloat16"}))
+      ->group(group);
+  verb.add_option("--timeout", options.timeout,
+                  "Seconds that a rank waits for a message of the others before it gives up")
+      ->check(CLI::Range(0.1, 86400.0))
+      ->capture_default_str()
       ->group(group);
 }
 
@@ -109,10 +123,10 @@ void add_json(CLI::App& verb, bool& json) {
 }
 
 model::Model load(const std::string& directory, const RunOptions& options,
-                  model::Residence residence) {
-  model::Model model =
-      model::load_model(directory, options.scalar_type(), options.torch_device(), residence);
-  if (!model.unused.empty())
+                  model::Residence residence, model::ExpertShare share, bool talks) {
+  model::Model model = model::load_model(directory, options.scalar_type(), options.torch_device(),
+                                         residence, share);
+  if (talks && !model.unused.empty())
     std::cerr << "farskip: note: " << model.unused.size()
               << " tensors of the checkpoint are not part of the model (first: "
               << model.unused.front() << "; `farskip inspect` lists them)\n";

@@ -12,17 +12,20 @@ namespace farskip::app {
 
 /// How a model is run. Fields hold what the command line says; the functions turn it into values.
 struct RunOptions {
-  std::string connectivity, layers, dtype, device = "cpu", execution = "overlapped", transport;
+  std::string connectivity, layers, dtype, device = "cpu", execution = "overlapped", transport, wire;
   int threads = 0;
-  int64_t ep = 1, tp = 1, dp = 1;
+  int64_t ep = 0, tp = 0, dp = 0;  ///< 0: not given
+  double timeout = 60;             ///< seconds
 
   /// What the options ask for, else what the model's config.json says.
   model::Connectivity resolve(const model::ModelConfig& config) const;
   std::optional<at::ScalarType> scalar_type() const;
   at::Device torch_device() const;
   schedule::Execution schedule_execution() const;
-  /// Sets the number of threads, refuses ranks that this version cannot run.
+  /// Sets the number of threads and checks the device.
   void apply() const;
+  /// Refuses several ranks, for a verb that runs on one.
+  void refuse_ranks() const;
 };
 
 void add_model(CLI::App& verb, std::string& model);
@@ -30,9 +33,11 @@ void add_run_options(CLI::App& verb, RunOptions& options);
 void add_seed(CLI::App& verb, uint64_t& seed);
 void add_json(CLI::App& verb, bool& json);
 
-/// Loads the model and says on stderr what was found besides.
+/// Loads the model, of its experts the share, and (if it talks) says on stderr what was found
+/// besides.
 model::Model load(const std::string& directory, const RunOptions& options,
-                  model::Residence residence = model::Residence::mapped);
+                  model::Residence residence = model::Residence::mapped,
+                  model::ExpertShare share = {}, bool talks = true);
 
 /// `tokens`, int64 [batch, length], of a safetensors file.
 at::Tensor read_tokens(const std::string& file);

@@ -91,6 +91,11 @@ void add_training_options(CLI::App& verb, TrainingOptions& o) {
       ->capture_default_str()
       ->group(learning);
 
+  verb.add_option("--gradient-queue", o.queue_mib,
+                  "MiB that weight gradients may hold until they fill a wait for a message (--ep)")
+      ->check(natural)
+      ->capture_default_str()
+      ->group(run);
   verb.add_option("--out", o.out,
                   "Folder of the run: the model, checkpoints/, metrics.jsonl and loss.svg")
       ->group(run);
@@ -125,6 +130,28 @@ void add_training_options(CLI::App& verb, TrainingOptions& o) {
       ->group(run);
   verb.add_flag("--higher-is-better", o.higher_is_better, "Of that number (default: lower is)")
       ->group(run);
+}
+
+Fact training_fact(const CLI::App& verb, const TrainingOptions&) {
+  std::string text;
+  for (const CLI::Option* option : verb.get_options()) {
+    const std::string group = option->get_group();
+    if (option->count() == 0 || (group != "Learning" && group != "Data" && group != "Run" &&
+                                 group != "Options" && group != "OPTIONS"))
+      continue;
+    text += (text.empty() ? "" : " ") + option->get_name();
+    for (const std::string& value : option->results()) text += " " + value;
+  }
+  return {"options", text};
+}
+
+model::ExpertRanks filling_gaps(model::Model& model, model::ExpertRanks experts,
+                                const TrainingOptions& options) {
+  if (!experts.courier || experts.execution == model::Execution::blocking) return experts;
+  experts.queue = std::make_shared<model::GradientQueue>(options.queue_mib << 20);
+  for (model::Parameter* parameter : model.parameters()) parameter->queue = experts.queue;
+  model.weights.head.queue = experts.queue;  // a tied one is no parameter of its own
+  return experts;
 }
 
 void refuse_without(const CLI::App& verb, const std::string& option, bool there,
@@ -185,6 +212,8 @@ void run_training(const TrainingOptions& o, const Training& training) {
 
   const int64_t steps = run_length(o, o.batch_tokens);
   train::TrainerOptions settings;
+  settings.grid = training.grid;
+  settings.queue = training.model.weights.embedding.queue;
   settings.micro_rows =
       std::min(rows, o.micro_batch > 0 ? o.micro_batch : std::max<int64_t>(1, 4096 / sequence));
   settings.rate = {
@@ -214,15 +243,20 @@ void run_training(const TrainingOptions& o, const Training& training) {
       std::filesystem::equivalent(o.out, *training.model.directory, missing))
     throw InputError(
         "--out: found the folder that the model or tokenizer is read from, expected another");
-  train::RunDirectory directory(o.out, o.resume);
+  train::RunDirectory directory(o.out, o.resume, training.grid.world);
   train::Trainer trainer(training.model, training.connectivity, training.task, loader,
                          validation ? &*validation : nullptr, directory, settings);
   if (o.resume) trainer.resume();
-  std::cerr << training.connectivity.describe() << "; " << util::grouped(steps) << " steps of "
+  const comm::Group& world = training.grid.world;
+  const bool leads = world.rank() == 0;
+  if (leads)
+    std::cerr << training.connectivity.describe() << "; " << util::grouped(steps) << " steps of "
             << rows << " x " << sequence << " tokens from " << pieces.describe() << "\n";
   const train::TrainerResult result = trainer.run();
-  model::save_model(training.model, training.connectivity, o.out);
-  std::cerr << (result.stopped_early ? "stopped early" : "finished") << " after "
+  model::save_model(training.model, training.connectivity, o.out,
+                    {.team = {world.rank(), [&] { world.barrier("writing the model"); }}});
+  if (leads)
+    std::cerr << (result.stopped_early ? "stopped early" : "finished") << " after "
             << util::grouped(result.steps) << " steps"
             << (result.best ? util::concat(", best score ", *result.best) : std::string())
             << "; the model is in " << o.out << "\n";

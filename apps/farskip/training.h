@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "model/model.h"
+#include "ranks.h"
 #include "train/task.h"
 
 namespace farskip::app {
@@ -20,6 +21,7 @@ struct TrainingOptions {
   int64_t warmup = -1, eval_every = 0, validation_tokens = 65536, checkpoint_every = 0, keep = 2;
   int64_t patience = 0, max_skipped = 3;
   double delta = 0;
+  int64_t queue_mib = 256;
   bool resume = false, higher_is_better = false;
   uint64_t seed = 0;
 };
@@ -40,6 +42,12 @@ int64_t sequence_length(const TrainingOptions& options, const model::ModelConfig
 /// Sequences in a batch; InputError unless they fill --batch-tokens.
 int64_t batch_rows(const TrainingOptions& options, int64_t sequence);
 
+/// Everything that the command line says of the training and that ranks must have alike.
+Fact training_fact(const CLI::App& verb, const TrainingOptions& options);
+/// Lets the model's weight gradients wait for gaps, where there are any to fill.
+model::ExpertRanks filling_gaps(model::Model& model, model::ExpertRanks experts,
+                                const TrainingOptions& options);
+
 struct Training {
   model::Model& model;
   const model::Connectivity& connectivity;
@@ -48,6 +56,7 @@ struct Training {
   std::string title;                ///< of the plot
   std::string loss_name;
   nlohmann::json identity;  ///< what a resumed run must have in common with the first part
+  comm::Grid grid;
 };
 /// Runs to the end and leaves the checkpoint in --out.
 void run_training(const TrainingOptions& options, const Training& training);

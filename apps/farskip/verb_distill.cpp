@@ -4,6 +4,7 @@
 
 #include "io/safetensors.h"
 #include "options.h"
+#include "ranks.h"
 #include "train/codec.h"
 #include "train/task.h"
 #include "training.h"
@@ -43,38 +44,56 @@ train::Rows rows_of(const at::Tensor& tokens, Loss loss) {
   return rows;
 }
 
-/// `loss` and every gradient of the first batch, float32, under the checkpoint's own names.
-void save_gradients(const Options& options, train::Task& task, model::Model& student, Loss loss) {
+train::Rows first_batch(const Options& options, const model::ModelConfig& config, Loss loss) {
   const TrainingOptions& training = options.training;
-  train::Rows rows;
-  if (!options.tokens.empty()) {
-    rows = rows_of(read_tokens(options.tokens), loss);
-  } else {
-    util::require(!training.data.empty(), "--save-gradients", "no batch",
-                  "--tokens FILE or --data FILE");
-    const train::TextCodec codec = train::open_codec(options.model, student.config);
-    const train::Pieces pieces({training.data.begin(), training.data.end()});
-    const int64_t sequence = sequence_length(training, student.config);
-    rows = train::Loader(pieces, codec, batch_rows(training, sequence), sequence, training.seed)
-               .next();
-  }
+  if (!options.tokens.empty()) return rows_of(read_tokens(options.tokens), loss);
+  util::require(!training.data.empty(), "--save-gradients", "no batch",
+                "--tokens FILE or --data FILE");
+  const train::TextCodec codec = train::open_codec(options.model, config);
+  const train::Pieces pieces({training.data.begin(), training.data.end()});
+  const int64_t sequence = sequence_length(training, config);
+  return train::Loader(pieces, codec, batch_rows(training, sequence), sequence, training.seed)
+      .next();
+}
+
+/// `loss` and every gradient of the first batch, float32, under the checkpoint's own names.
+void save_gradients(const Options& options, train::Task& task, model::Model& student, Loss loss,
+                    const Ranks& ranks) {
+  const train::Rows rows = first_batch(options, student.config, loss);
   const auto count = rows.learn.sum().item<int64_t>();
   util::require(count > 0, "--save-gradients", "a batch without a token to learn",
                 "responses that fit the sequence length");
   double value = 0;
+  const comm::Group& world = ranks.grid.world;
   const auto total = static_cast<double>(rows.count());
-  for (int64_t row = 0; row < rows.count(); ++row)
-    value += task.backward(rows.slice(row, 1), 1.0 / static_cast<double>(count), 1 / total).loss;
+  // As many passes on every rank; one that has no row left learns nothing from the first.
+  for (int64_t turn = world.rank(); turn - world.rank() < rows.count(); turn += world.size()) {
+    train::Rows row = rows.slice(turn < rows.count() ? turn : 0, 1);
+    if (turn >= rows.count()) row.learn = at::zeros_like(row.learn);
+    value += task.backward(row, 1.0 / static_cast<double>(count), 1 / total).loss;
+  }
+  if (student.weights.embedding.queue) student.weights.embedding.queue->drain();
+  value = world.all_reduce("loss", at::full({1}, value, at::kDouble)).wait().item<double>();
 
   std::vector<std::pair<std::string, at::Tensor>> tensors;
   tensors.emplace_back("loss", at::scalar_tensor(value, at::kFloat));
-  for (const model::Binding& binding : model::bind(student.weights, student.config)) {
-    if (!binding.parameter->trained()) continue;
-    for (const model::Piece& piece : binding.pieces)
-      tensors.emplace_back(
-          piece.name, binding.view(binding.parameter->gradient, piece).to(at::kFloat).contiguous());
+  model::Weights names;
+  const auto all = model::bind(names, student.config);
+  const auto own = model::bind(student.weights, student.config, student.share);
+  for (size_t i = 0; i < own.size(); ++i) {
+    if (!own[i].parameter->trained()) continue;
+    at::Tensor gradient = own[i].parameter->gradient;
+    if (own[i].experts) {
+      gradient = ranks.grid.expert_replicas.all_reduce(all[i].parameter->name, gradient).wait();
+      gradient = world.all_gather(all[i].parameter->name, gradient).wait();
+    } else {
+      gradient = world.all_reduce(all[i].parameter->name, gradient).wait();
+    }
+    if (!ranks.leads()) continue;
+    for (const model::Piece& piece : all[i].pieces)
+      tensors.emplace_back(piece.name, all[i].view(gradient, piece).to(at::kFloat).contiguous());
   }
-  io::write_safetensors(options.save_gradients, tensors);
+  if (ranks.leads()) io::write_safetensors(options.save_gradients, tensors);
 }
 
 void run(const CLI::App& verb, Options options) {
@@ -89,7 +108,10 @@ void run(const CLI::App& verb, Options options) {
   util::require(options.run.device == "cpu", "--device", options.run.device,
                 "cpu (training runs there)");
 
-  const model::Model teacher = load(options.model, options.run);
+  const Ranks ranks = join(options.run, {checkpoint_fact(options.model),
+                                         training_fact(verb, options.training)});
+  const model::Model teacher = load(options.model, options.run, model::Residence::mapped,
+                                    ranks.share(), ranks.leads());
   const int64_t depth = teacher.config.depth();
   model::Connectivity theirs = teacher.config.connectivity;
   if (options.teacher_connectivity == "regular") theirs = model::Connectivity::regular(depth);
@@ -100,11 +122,12 @@ void run(const CLI::App& verb, Options options) {
                      "\" for student and teacher, expected them to differ");
 
   model::Model student = teacher.trainable(options.freeze == "embeddings");
-  const model::ExpertRanks ranks{.execution = options.run.schedule_execution()};
-  const auto task = train::distillation(teacher, {.connectivity = theirs, .ranks = ranks}, student,
-                                        {.connectivity = ours, .ranks = ranks}, distilled);
+  const model::ExpertRanks experts = filling_gaps(student, ranks.experts, options.training);
+  const auto task = train::distillation(teacher, {.connectivity = theirs, .ranks = experts}, student,
+                                        {.connectivity = ours, .ranks = experts}, distilled,
+                                        ranks.grid.world);
   if (!options.save_gradients.empty())
-    return save_gradients(options, *task, student, distilled.loss);
+    return save_gradients(options, *task, student, distilled.loss, ranks);
   const nlohmann::json identity{
       {"task", "distillation"},         {"loss", options.loss},
       {"l2_weight", options.l2_weight}, {"temperature", options.temperature},
@@ -114,7 +137,7 @@ void run(const CLI::App& verb, Options options) {
                 options.loss == "sft"  ? "cross entropy"
                 : options.loss == "kl" ? "KL to the teacher"
                                        : "KL to the teacher + hidden L2",
-                identity});
+                identity, ranks.grid});
 }
 
 }  // namespace

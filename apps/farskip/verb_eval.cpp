@@ -4,6 +4,7 @@
 
 #include "io/json_file.h"
 #include "options.h"
+#include "ranks.h"
 #include "train/codec.h"
 #include "train/evaluate.h"
 #include "util/error.h"
@@ -56,9 +57,15 @@ void run(Options options) {
   options.run.apply();
   if (options.teacher.empty() && !options.teacher_connectivity.empty())
     throw InputError("--teacher-connectivity: found it without --teacher, expected both");
-  const model::Model model = load(options.model, options.run);
+  std::vector<Fact> facts{checkpoint_fact(options.model)};
+  if (!options.teacher.empty()) facts.push_back(checkpoint_fact(options.teacher));
+  const Ranks ranks = join(options.run, facts);
+  const auto residence = model::Residence::mapped;
+  const model::Model model =
+      load(options.model, options.run, residence, ranks.share(), ranks.leads());
   std::optional<model::Model> other;
-  if (!options.teacher.empty()) other = load(options.teacher, options.run);
+  if (!options.teacher.empty())
+    other = load(options.teacher, options.run, residence, ranks.share(), ranks.leads());
 
   const int64_t sequence =
       options.sequence ? options.sequence : std::min<int64_t>(2048, model.config.max_positions);
@@ -68,23 +75,26 @@ void run(Options options) {
       pieces, codec, sequence,
       options.max_tokens ? options.max_tokens : std::numeric_limits<int64_t>::max());
 
-  const train::Subject subject{model,
-                               {.connectivity = options.run.resolve(model.config)}};
+  const train::Subject subject{
+      model, {.connectivity = options.run.resolve(model.config), .ranks = ranks.experts}};
   std::optional<train::Subject> teacher;
   if (other) {
     const auto theirs = options.teacher_connectivity == "regular"
                             ? model::Connectivity::regular(other->config.depth())
                             : other->config.connectivity;
-    teacher.emplace(train::Subject{*other, {.connectivity = theirs}});
+    teacher.emplace(train::Subject{*other, {.connectivity = theirs, .ranks = ranks.experts}});
   }
-  util::Progress progress("evaluating", rows.count());
+  util::Progress progress("evaluating", rows.count(), ranks.leads());
   train::EvaluateOptions settings;
   settings.rows_at_once = options.batch;
+  settings.world = ranks.grid.world;
   settings.on_part = [&, done = int64_t{0}](const train::Rows& part) mutable {
-    progress.update(done += part.count());
+    done += part.count() * ranks.grid.size();
+    progress.update(std::min(done, rows.count()));
   };
   const auto found = train::evaluate(subject, teacher ? &*teacher : nullptr, rows, settings);
   progress.finish();
+  if (!ranks.leads()) return;
   if (options.json) {
     std::cout << describe(found).dump() << "\n";
   } else {

@@ -104,6 +104,7 @@ class Output {
 
 void run(Options& options) {
   options.run.apply();
+  options.run.refuse_ranks();
   if (options.prompt.empty() == options.prompt_tokens.empty())
     throw InputError("--prompt: found " + std::string(options.prompt.empty() ? "neither" : "both") +
                      " it and --prompt-tokens, expected exactly one");

@@ -4,6 +4,7 @@
 
 #include "io/safetensors.h"
 #include "options.h"
+#include "ranks.h"
 #include "util/error.h"
 #include "verbs.h"
 
@@ -18,23 +19,32 @@ struct Options {
 
 void run(const Options& options) {
   options.run.apply();
-  const model::Model model = load(options.model, options.run);
-  const at::Tensor tokens = read_tokens(options.tokens).to(model.device);
-  const auto batch = model::Batch::whole(tokens);
+  const Ranks ranks = join(options.run, {checkpoint_fact(options.model)});
+  const comm::Group& world = ranks.grid.world;
+  const model::Model model = load(options.model, options.run, model::Residence::mapped,
+                                  ranks.share(), ranks.leads());
+  const at::Tensor tokens = read_tokens(options.tokens);
   const int64_t rows = tokens.size(0), length = tokens.size(1);
+  // Every rank reads as many rows; what is too many at the end are copies that nobody keeps.
+  const int64_t each = (rows + world.size() - 1) / world.size();
+  const at::Tensor own = tokens.index_select(
+      0, (at::arange(each) + world.rank() * each).clamp_max(rows - 1));
 
   const c10::InferenceMode inference;
   std::vector<std::pair<std::string, at::Tensor>> results;
   const auto keep = [&](const std::string& name, const at::Tensor& x) {
-    results.emplace_back(name, x.view({rows, length, -1}).to(at::kCPU, at::kFloat));
+    const at::Tensor part = x.view({each, length, -1}).to(at::kCPU, at::kFloat);
+    results.emplace_back(name, world.all_gather(name, part).wait().narrow(0, 0, rows));
   };
-  schedule::ForwardOptions forward{.connectivity = options.run.resolve(model.config)};
+  schedule::ForwardOptions forward{.connectivity = options.run.resolve(model.config),
+                                   .ranks = ranks.experts};
   if (options.hidden_states)
     forward.on_residual = [&](int64_t k, const at::Tensor& x) {
       keep(util::concat("residual.", k), x);
     };
+  const auto batch = model::Batch::whole(own.to(model.device));
   keep("logits", schedule::logits(model, schedule::forward(model, batch, forward)));
-  io::write_safetensors(options.out, results);
+  if (ranks.leads()) io::write_safetensors(options.out, results);
 }
 
 }  // namespace

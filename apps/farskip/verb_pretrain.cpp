@@ -2,6 +2,7 @@
 #include <iostream>
 
 #include "options.h"
+#include "ranks.h"
 #include "train/task.h"
 #include "training.h"
 #include "util/error.h"
@@ -65,16 +66,19 @@ void run(const CLI::App& verb, const Options& options) {
   util::require(options.run.device == "cpu", "--device", options.run.device,
                 "cpu (training runs there)");
 
-  model::Model model = model::random_model(config, dtype, options.training.seed).trainable();
+  const Ranks ranks =
+      join(options.run, {config_fact(config), training_fact(verb, options.training)});
+  model::Model model =
+      model::random_model(config, dtype, options.training.seed, ranks.share()).trainable();
   model.directory = tokenizer;  // its tokenizer files are saved with the model
-  const model::ExpertRanks ranks{.execution = options.run.schedule_execution()};
+  const model::ExpertRanks experts = filling_gaps(model, ranks.experts, options.training);
   const auto task =
-      train::pretraining(model, {.connectivity = connectivity, .ranks = ranks},
-                         balance(verb, options, config));
+      train::pretraining(model, {.connectivity = connectivity, .ranks = experts},
+                         balance(verb, options, config), ranks.grid.world);
   const nlohmann::json identity{{"task", "pretraining"}, {"balance", options.balance}};
   run_training(options.training,
                {model, connectivity, *task, tokenizer, "Pretraining, " + connectivity.describe(),
-                "cross entropy", identity});
+                "cross entropy", identity, ranks.grid});
 }
 
 }  // namespace

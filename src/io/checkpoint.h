@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <optional>
 #include <span>
@@ -39,17 +40,26 @@ class Checkpoint {
   std::map<std::string, SafetensorsFile> files_;  ///< by tensor
 };
 
+/// Processes that write one checkpoint together, each the tensors that are its own.
+struct Team {
+  int64_t rank = 0;
+  /// Returns when all of them have called it.
+  std::function<void()> barrier = [] {};
+};
+
 struct WriteOptions {
   int64_t max_shard_bytes = 5'000'000'000;  ///< more weights than this are split into shards
   /// A checkpoint whose tokenizer and generation files are copied as well.
   std::optional<std::filesystem::path> copy_companions_from = std::nullopt;
+  Team team = {};
 };
 
 /// Writes a checkpoint into `directory`, which is made if need be. Everything is first written
 /// beside under hidden names; then config.json, without which no checkpoint opens, is taken away,
 /// the old weights are removed, the new files take their places, and config.json comes back last.
 /// So whenever this is killed, the directory holds the old checkpoint, the new one, or one that
-/// refuses to open. The tensors may lie on the old files' pages. One writer a directory at a time.
+/// refuses to open. The tensors may lie on the old files' pages. One writer a directory at a time,
+/// or a team that calls this with the same specs and `produce` for each one's own.
 void write_checkpoint(const std::filesystem::path& directory, const Json& config,
                       std::span<const TensorSpec> specs, const Producer& produce,
                       const WriteOptions& options = {});

@@ -1,6 +1,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <memory>
@@ -31,13 +32,17 @@ constexpr const char* kCompanions[] = {
 
 using Shard = std::vector<TensorSpec>;
 
-/// In the given order, each as full as it gets.
+/// In the given order, each as full as it gets, and written by one.
 std::vector<Shard> split(std::span<const TensorSpec> specs, int64_t max_bytes) {
+  std::vector<TensorSpec> by_writer(specs.begin(), specs.end());
+  std::stable_sort(by_writer.begin(), by_writer.end(),
+                   [](const TensorSpec& a, const TensorSpec& b) { return a.writer < b.writer; });
   std::vector<Shard> shards(1);
   int64_t filled = 0;
-  for (const TensorSpec& spec : specs) {
+  for (const TensorSpec& spec : by_writer) {
     const int64_t bytes = spec.bytes();
-    if (filled + bytes > max_bytes && !shards.back().empty()) {
+    if (!shards.back().empty() &&
+        (filled + bytes > max_bytes || shards.back().back().writer != spec.writer)) {
       shards.emplace_back();
       filled = 0;
     }
@@ -120,17 +125,21 @@ void write(const fs::path& directory, const Json& config, std::span<const Tensor
     throw InputError(directory.string() + ": found a place where no directory can be made (" +
                      (failed ? failed.message() : "a file of this name") +
                      "), expected a directory or a new name");
-  remove_leftovers(directory);
+  const Team& team = options.team;
+  const bool leads = team.rank == 0;
+  if (leads) remove_leftovers(directory);
+  team.barrier();
   Staged staged(directory);
   const auto shards = split(specs, options.max_shard_bytes);
   for (size_t k = 0; k < shards.size(); ++k) {
+    if (shards[k].empty() ? !leads : shards[k].front().writer != team.rank) continue;
     AtomicFile& file = staged.add(shard_name(k, shards.size()));
     write_safetensors(file, shards[k], produce, {{"format", "pt"}});
     file.flush();
   }
-  if (shards.size() > 1) staged.add("model.safetensors.index.json", index_text(shards));
+  if (shards.size() > 1 && leads) staged.add("model.safetensors.index.json", index_text(shards));
   const auto source = options.copy_companions_from;
-  const bool copies = source && !fs::equivalent(*source, directory);
+  const bool copies = leads && source && !fs::equivalent(*source, directory);
   for (const char* name : kCompanions)
     if (copies && fs::exists(*source / name))
       staged.add(name, read_file(*source / name, int64_t{1} << 30));
@@ -139,13 +148,19 @@ void write(const fs::path& directory, const Json& config, std::span<const Tensor
   config_file.flush();
 
   // From here on the old checkpoint is gone; until the last line the directory does not open.
-  fs::remove(directory / "config.json");
-  sync_folder(directory);
-  remove_weights(directory);
-  for (const char* name : kCompanions)
-    if (copies) fs::remove(directory / name);
+  team.barrier();
+  if (leads) {
+    fs::remove(directory / "config.json");
+    sync_folder(directory);
+    remove_weights(directory);
+    for (const char* name : kCompanions)
+      if (copies) fs::remove(directory / name);
+  }
+  team.barrier();
   staged.commit();
-  config_file.commit();
+  team.barrier();
+  if (leads) config_file.commit();
+  team.barrier();
 }
 
 }  // namespace

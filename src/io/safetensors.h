@@ -43,6 +43,7 @@ struct TensorSpec {
   std::string name;
   at::ScalarType dtype;
   std::vector<int64_t> shape;
+  int64_t writer = 0;  ///< which of several processes writes it (checkpoint.h, Team)
 
   int64_t bytes() const;
 };

@@ -7,8 +7,11 @@
 
 namespace farskip::model {
 
-void GradientQueue::push(int64_t bytes, std::function<void()> work) {
-  items_.push_back({bytes, std::move(work)});
+void GradientQueue::push(const at::Tensor& gradient, int64_t bytes, std::function<void()> work) {
+  // Parameters that share a gradient share its memory.
+  const void* key = gradient.const_data_ptr();
+  items_.push_back({key, bytes, std::move(work)});
+  ++waiting_[key];
   bytes_ += bytes;
   while (bytes_ > most_bytes_ && run_one()) {
   }
@@ -22,7 +25,12 @@ bool GradientQueue::run_one() {
   items_.pop_front();
   bytes_ -= item.bytes;
   item.work();
+  if (--waiting_[item.gradient] == 0) waiting_.erase(item.gradient);
   return true;
+}
+
+bool GradientQueue::holds(const at::Tensor& gradient) const {
+  return waiting_.contains(gradient.const_data_ptr());
 }
 
 void GradientQueue::drain() {
@@ -32,6 +40,7 @@ void GradientQueue::drain() {
 
 void GradientQueue::clear() {
   items_.clear();
+  waiting_.clear();
   bytes_ = 0;
 }
 

@@ -1,9 +1,12 @@
 // Weight gradients that wait to be computed: nothing depends on them before the optimizer, so they
 // are what a rank computes while it waits for a message.
 #pragma once
+#include <ATen/core/Tensor.h>
+
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <unordered_map>
 
 namespace farskip::model {
 
@@ -17,8 +20,10 @@ class GradientQueue {
   GradientQueue(const GradientQueue&) = delete;
   GradientQueue& operator=(const GradientQueue&) = delete;
 
-  /// `work` adds a contribution to gradients and keeps `bytes` of tensors alive until it has run.
-  void push(int64_t bytes, std::function<void()> work);
+  /// `work` adds a contribution to `gradient` and keeps `bytes` of tensors alive until it has run.
+  void push(const at::Tensor& gradient, int64_t bytes, std::function<void()> work);
+  /// Whether contributions to the gradient are waiting.
+  bool holds(const at::Tensor& gradient) const;
   /// Does the oldest piece of work; false if there is none.
   bool run_one();
   void drain();
@@ -31,12 +36,14 @@ class GradientQueue {
 
  private:
   struct Item {
+    const void* gradient;
     int64_t bytes;
     std::function<void()> work;
   };
   int64_t most_bytes_;
   int64_t bytes_ = 0, peak_ = 0;
   std::deque<Item> items_;
+  std::unordered_map<const void*, int64_t> waiting_;  ///< contributions by gradient
 };
 
 }  // namespace farskip::model

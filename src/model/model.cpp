@@ -5,7 +5,6 @@
 
 #include <map>
 
-#include "io/checkpoint.h"
 #include "util/error.h"
 
 namespace farskip::model {
@@ -150,15 +149,20 @@ void save_model(const Model& model, const Connectivity& connectivity,
   std::optional<io::Checkpoint> origin;
   if (!model.unused.empty()) origin = io::Checkpoint::open(*model.directory);
 
-  std::vector<io::TensorSpec> specs;
   std::map<std::string, Source> sources;
-  for (const Binding& binding : bindings) {
+  for (const Binding& binding : bindings)
+    for (const Piece& piece : binding.pieces) sources[piece.name] = {&binding, &piece};
+  std::vector<io::TensorSpec> specs;
+  Weights all;
+  int64_t turn = 0;  // what everybody holds is written by each in turn
+  for (const Binding& binding : bind(all, model.config)) {
     // A correction bias is float32 in the files of its family; other weights take the file's dtype.
     const auto file_dtype = binding.role == Role::correction ? at::kFloat : dtype;
-    for (const Piece& piece : binding.pieces) {
-      specs.push_back({piece.name, file_dtype, piece.shape});
-      sources[piece.name] = {&binding, &piece};
-    }
+    const int64_t held = binding.experts ? binding.shape.front() / model.share.size : 0;
+    const int64_t writer = turn++ % model.share.size;
+    for (const Piece& piece : binding.pieces)
+      specs.push_back({piece.name, file_dtype, piece.shape,
+                       binding.experts ? piece.expert / held : writer});
   }
   for (const std::string& name : model.unused) {
     const at::Tensor tensor = origin->tensor(name);
@@ -178,7 +182,7 @@ void save_model(const Model& model, const Connectivity& connectivity,
   config[config.contains("dtype") && !config.contains("torch_dtype") ? "dtype" : "torch_dtype"] =
       name;
   io::write_checkpoint(directory, config, specs, produce,
-                       {options.max_shard_bytes, model.directory});
+                       {options.max_shard_bytes, model.directory, options.team});
 }
 
 }  // namespace farskip::model

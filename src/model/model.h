@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "io/checkpoint.h"
 #include "model/weights.h"
 
 namespace farskip::model {
@@ -53,6 +54,9 @@ Model random_model(const ModelConfig& config, at::ScalarType dtype, uint64_t see
 struct SaveOptions {
   std::optional<at::ScalarType> dtype;  ///< default: the model's
   int64_t max_shard_bytes = 5'000'000'000;
+  /// Ranks that each hold a share of the experts and write it; ranks beyond the first share.size
+  /// have nothing of their own to write, but call it too.
+  io::Team team = {};
 };
 
 /// Writes a Hugging Face directory stamped with the connectivity, unused tensors and tokenizer

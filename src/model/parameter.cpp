@@ -19,7 +19,7 @@ void Parameter::accumulate(const at::Tensor& contribution) const {
 
 void Parameter::contribute(int64_t bytes, std::function<void()> work) const {
   if (queue)
-    queue->push(bytes, std::move(work));
+    queue->push(gradient, bytes, std::move(work));
   else
     work();
 }

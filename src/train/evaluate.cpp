@@ -40,6 +40,18 @@ at::Tensor run(const Subject& subject, const at::Tensor& tokens, Choices& choice
                            forward);
 }
 
+/// Over the ranks.
+void add_up(const comm::Group& world, HeadSums& sums, std::map<int64_t, double>& agreement) {
+  std::vector<double> own = {static_cast<double>(sums.rows), sums.kl, sums.cross_entropy,
+                             static_cast<double>(sums.agree), static_cast<double>(sums.correct)};
+  for (const auto& [layer, share] : agreement) own.push_back(share);
+  const at::Tensor all = world.all_reduce("evaluation", at::tensor(own, at::kDouble)).wait();
+  const double* sum = all.const_data_ptr<double>();
+  sums = {.rows = static_cast<int64_t>(*sum++), .kl = *sum++, .cross_entropy = *sum++,
+          .agree = static_cast<int64_t>(*sum++), .correct = static_cast<int64_t>(*sum++)};
+  for (auto& [layer, share] : agreement) share = *sum++;
+}
+
 }  // namespace
 
 double Evaluation::perplexity() const {
@@ -62,8 +74,16 @@ Evaluation evaluate(const Subject& subject, const Subject* teacher, const Rows& 
   const c10::InferenceMode inference;
   HeadSums sums;
   Evaluation found;
-  for (int64_t begin = 0; begin < rows.count(); begin += options.rows_at_once) {
-    const Rows part = rows.slice(begin, std::min(options.rows_at_once, rows.count() - begin));
+  const comm::Group& world = options.world;
+  const int64_t parts = (rows.count() + options.rows_at_once - 1) / options.rows_at_once;
+  for (int64_t round = 0; round * world.size() < parts; ++round) {
+    // Ranks reach each other's experts, so all of them make as many passes: one that has no part
+    // left reads the first again, without counting it.
+    const int64_t turn = round * world.size() + world.rank();
+    const int64_t begin = turn < parts ? turn * options.rows_at_once : 0;
+    Rows part = rows.slice(begin, std::min(options.rows_at_once, rows.count() - begin));
+    if (turn >= parts) part.learn = at::zeros_like(part.learn);
+    const double share = turn < parts ? static_cast<double>(part.count()) : 0;
     Choices own, others;
     HeadInput input;
     input.temperature = options.temperature;
@@ -73,8 +93,7 @@ Evaluation evaluate(const Subject& subject, const Subject* teacher, const Rows& 
       input.teacher_hidden = run(*teacher, part.tokens, others);
       input.teacher_head = teacher->model.weights.head.value;
       for (const auto& [layer, experts] : own)
-        found.router_agreement[layer] += route_overlap(others.at(layer), experts) *
-                                         static_cast<double>(part.count()) /
+        found.router_agreement[layer] += route_overlap(others.at(layer), experts) * share /
                                          static_cast<double>(rows.count());
     }
     input.targets = part.targets.reshape({-1}).to(subject.model.device);
@@ -82,6 +101,7 @@ Evaluation evaluate(const Subject& subject, const Subject* teacher, const Rows& 
     sums += head_statistics(input);
     if (options.on_part) options.on_part(part);
   }
+  add_up(world, sums, found.router_agreement);
   util::require(sums.rows > 0, "evaluation data", "no position that counts", "at least one");
   const auto count = static_cast<double>(sums.rows);
   found.tokens = sums.rows;

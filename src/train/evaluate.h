@@ -4,6 +4,7 @@
 #include <map>
 #include <optional>
 
+#include "comm/group.h"
 #include "schedule/forward.h"
 #include "train/loader.h"
 
@@ -33,7 +34,9 @@ struct Evaluation {
 struct EvaluateOptions {
   int64_t rows_at_once = 4;
   double temperature = 1;  ///< tau of both softmaxes, as in HeadInput
-  /// Called after the forward passes of each part of the rows.
+  /// Ranks that share the rows out; each gets the figures of all. All have the same rows.
+  comm::Group world = {};
+  /// Called after the forward passes of each part of the rows that this rank reads.
   std::function<void(const Rows& part)> on_part;
 };
 

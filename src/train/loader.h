@@ -35,6 +35,8 @@ class Loader {
 
   /// InputError if a whole epoch holds no token.
   Rows next();
+  /// In a batch.
+  int64_t rows() const { return static_cast<int64_t>(streams_.size()); }
   /// Epochs begun, counted from 1.
   int64_t epoch() const { return epoch_ + 1; }
 

@@ -3,7 +3,6 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
-#include <cmath>
 
 #include "kernels/adamw.h"
 #include "util/error.h"
@@ -12,9 +11,8 @@ namespace farskip::train {
 namespace {
 
 /// Sum of squares in float64, a slice at a time: no float64 copy of a large gradient.
-double sum_of_squares(const at::Tensor& gradient) {
+double sum_of_squares(const at::Tensor& flat) {
   constexpr int64_t kSlice = int64_t{1} << 18;
-  const at::Tensor flat = gradient.detach().reshape({-1});
   double sum = 0;
   for (int64_t begin = 0; begin < flat.numel(); begin += kSlice) {
     const int64_t size = std::min(kSlice, flat.numel() - begin);
@@ -23,84 +21,92 @@ double sum_of_squares(const at::Tensor& gradient) {
   return sum;
 }
 
+at::Tensor part(const at::Tensor& tensor, const Owned& owned) {
+  return tensor.detach().view({-1}).narrow(0, owned.begin, owned.end - owned.begin);
+}
+
 }  // namespace
 
-AdamW::AdamW(const std::vector<model::Parameter*>& parameters, const AdamWOptions& options)
-    : options_(options) {
-  at::NoGradGuard no_grad;
+std::vector<Owned> whole(const std::vector<model::Parameter*>& parameters) {
+  std::vector<Owned> found;
   for (model::Parameter* parameter : parameters) {
     if (!parameter->trained()) continue;
-    const bool known = std::any_of(entries_.begin(), entries_.end(), [&](const Entry& entry) {
-      return entry.parameter->gradient.is_same(parameter->gradient) ||
-             entry.parameter->gradient.is_alias_of(parameter->gradient);
+    const bool known = std::any_of(found.begin(), found.end(), [&](const Owned& owned) {
+      return owned.parameter->gradient.is_alias_of(parameter->gradient);
     });
-    if (known) continue;
-    const auto wide = parameter->gradient.scalar_type();
-    Entry entry{
-        parameter, {}, at::zeros_like(parameter->gradient), at::zeros_like(parameter->gradient)};
-    if (parameter->value.scalar_type() != wide)
-      entry.master = parameter->value.detach().to(wide).contiguous();
-    entries_.push_back(std::move(entry));
+    if (!known) found.push_back({parameter, 0, parameter->value.numel(), 0});
+  }
+  return found;
+}
+
+AdamW::AdamW(std::vector<Owned> owned, const AdamWOptions& options)
+    : options_(options), owned_(std::move(owned)) {
+  at::NoGradGuard no_grad;
+  for (const Owned& one : owned_) {
+    const at::Tensor gradient = part(one.parameter->gradient, one);
+    Moments moments{{}, at::zeros_like(gradient), at::zeros_like(gradient)};
+    if (one.parameter->value.scalar_type() != gradient.scalar_type())
+      moments.master = part(one.parameter->value, one).to(gradient.scalar_type());
+    moments_.push_back(std::move(moments));
   }
 }
 
-double AdamW::gradient_norm() const {
+double AdamW::squared_norm() const {
   at::NoGradGuard no_grad;
   double sum = 0;
-  for (const Entry& entry : entries_) sum += sum_of_squares(entry.parameter->gradient);
-  return std::sqrt(sum);
+  for (const Owned& one : owned_) sum += sum_of_squares(part(one.parameter->gradient, one));
+  return sum;
 }
 
 void AdamW::step(double learning_rate, double gradient_scale) {
+  begin_step();
+  for (size_t i = 0; i < owned_.size(); ++i) update(i, learning_rate, gradient_scale);
+}
+
+void AdamW::update(size_t index, double learning_rate, double gradient_scale) {
   at::NoGradGuard no_grad;
-  ++updates_;
-  for (const Entry& entry : entries_) {
-    const at::Tensor value = entry.parameter->value.detach();
-    kernels::adamw(value, entry.master, entry.parameter->gradient.detach(), entry.first,
-                   entry.second,
-                   {.lr = learning_rate,
-                    .beta1 = options_.beta1,
-                    .beta2 = options_.beta2,
-                    .eps = options_.eps,
-                    .weight_decay = value.dim() >= 2 ? options_.weight_decay : 0,
-                    .gradient_scale = gradient_scale,
-                    .step = updates_});
-  }
+  const Owned& one = owned_[index];
+  const Moments& moments = moments_[index];
+  if (one.begin == one.end) return;
+  kernels::adamw(part(one.parameter->value, one), moments.master,
+                 part(one.parameter->gradient, one), moments.first, moments.second,
+                 {.lr = learning_rate,
+                  .beta1 = options_.beta1,
+                  .beta2 = options_.beta2,
+                  .eps = options_.eps,
+                  .weight_decay = one.parameter->value.dim() >= 2 ? options_.weight_decay : 0,
+                  .gradient_scale = gradient_scale,
+                  .step = updates_});
 }
 
-void AdamW::zero_gradients() {
+int64_t AdamW::state_bytes() const {
+  int64_t bytes = 0;
+  for (const State& one : state()) bytes += static_cast<int64_t>(one.tensor.nbytes());
+  return bytes;
+}
+
+std::vector<AdamW::State> AdamW::state() const {
+  std::vector<State> states;
+  for (size_t i = 0; i < owned_.size(); ++i) {
+    const Owned& one = owned_[i];
+    if (one.begin == one.end) continue;
+    const std::string& name = one.parameter->name;
+    const int64_t begin = one.offset + one.begin;
+    states.push_back({"first." + name, begin, moments_[i].first});
+    states.push_back({"second." + name, begin, moments_[i].second});
+    if (moments_[i].master.defined())
+      states.push_back({"master." + name, begin, moments_[i].master});
+  }
+  return states;
+}
+
+void AdamW::restore(int64_t updates, const Find& find) {
   at::NoGradGuard no_grad;
-  for (const Entry& entry : entries_) entry.parameter->gradient.detach().zero_();
-}
-
-int64_t AdamW::elements() const {
-  int64_t count = 0;
-  for (const Entry& entry : entries_) count += entry.parameter->value.numel();
-  return count;
-}
-
-std::vector<std::pair<std::string, at::Tensor>> AdamW::state() const {
-  std::vector<std::pair<std::string, at::Tensor>> tensors;
-  for (const Entry& entry : entries_) {
-    tensors.emplace_back("first." + entry.parameter->name, entry.first);
-    tensors.emplace_back("second." + entry.parameter->name, entry.second);
-    if (entry.master.defined())
-      tensors.emplace_back("master." + entry.parameter->name, entry.master);
-  }
-  return tensors;
-}
-
-void AdamW::restore(int64_t updates, const std::function<at::Tensor(const std::string&)>& find) {
-  at::NoGradGuard no_grad;
-  for (const auto& [name, tensor] : state()) {
-    const at::Tensor saved = find(name);
-    if (saved.sizes() != tensor.sizes())
-      throw InputError(util::concat("optimizer state ", name, ": found shape ", saved.sizes(),
-                                    ", expected ", tensor.sizes()));
-    tensor.copy_(saved);
-  }
-  for (const Entry& entry : entries_)
-    if (entry.master.defined()) entry.parameter->value.detach().copy_(entry.master);
+  for (const State& one : state())
+    one.tensor.copy_(find(one.name, one.begin, one.tensor.numel()));
+  for (size_t i = 0; i < owned_.size(); ++i)
+    if (moments_[i].master.defined())
+      part(owned_[i].parameter->value, owned_[i]).copy_(moments_[i].master);
   updates_ = updates;
 }
 

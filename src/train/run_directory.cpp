@@ -37,7 +37,8 @@ void sync_tree(const fs::path& folder) {
 
 }  // namespace
 
-RunDirectory::RunDirectory(fs::path out, bool resume) : out_(std::move(out)) {
+RunDirectory::RunDirectory(fs::path out, bool resume, const comm::Group& world)
+    : out_(std::move(out)), world_(world) {
   const bool there = latest().has_value();
   util::require(there || !fs::exists(out_ / "config.json"), out_.string(), "a model",
                 "a new folder, or that of a run to --resume");
@@ -45,6 +46,12 @@ RunDirectory::RunDirectory(fs::path out, bool resume) : out_(std::move(out)) {
                 "a new folder, or --resume to go on with it");
   util::require(!resume || there, out_.string(), "no checkpoint to resume from",
                 "the folder of a run that has saved one");
+  world_.barrier("looking at --out");
+  if (world_.rank() == 0) make();
+  world_.barrier("making --out");
+}
+
+void RunDirectory::make() {
   std::error_code failed;
   fs::create_directories(folder(), failed);
   if (failed)
@@ -72,16 +79,25 @@ void RunDirectory::point(const char* name, int64_t step) {
 
 fs::path RunDirectory::begin(int64_t step) {
   const fs::path partial = folder() / partial_name(step);
-  fs::remove_all(partial);
-  fs::create_directory(partial);
+  if (world_.rank() == 0) {
+    fs::remove_all(partial);
+    fs::create_directory(partial);
+  }
+  world_.barrier("beginning a checkpoint");
   return partial;
 }
 
 void RunDirectory::discard(int64_t step) {
-  fs::remove_all(folder() / partial_name(step));
+  if (world_.rank() == 0) fs::remove_all(folder() / partial_name(step));
 }
 
 void RunDirectory::commit(int64_t step, bool is_best, int64_t keep) {
+  world_.barrier("writing a checkpoint");
+  if (world_.rank() == 0) take_place(step, is_best, keep);
+  world_.barrier("finishing a checkpoint");
+}
+
+void RunDirectory::take_place(int64_t step, bool is_best, int64_t keep) {
   const fs::path partial = folder() / partial_name(step), whole = folder() / name_of(step);
   sync_tree(partial);
   fs::remove_all(whole);  // of a run that was killed after this very rename

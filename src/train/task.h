@@ -31,7 +31,7 @@ class Task {
   /// Forward and backward: adds to the gradients of the model. `weight` is 1 / (positions that
   /// count in the accumulated batch), `share` this micro-batch's part of its rows.
   virtual MicroStep backward(const Rows& rows, double weight, double share) = 0;
-  /// After an update, or in place of one that was skipped.
+  /// After an update, or in place of one that was skipped. Every rank calls it, and validate().
   virtual void after_step(bool updated) {}
   virtual Validation validate(const Rows& rows) = 0;
   /// Floating-point operations a token, forward and backward: 2 a weight that the token meets and
@@ -55,8 +55,9 @@ struct BalanceOptions {
 };
 
 /// Next-token cross entropy. `model` is trained in place and must outlive the task.
+/// `world`: the ranks that train it together, each on rows of its own.
 std::unique_ptr<Task> pretraining(model::Model& model, schedule::ForwardOptions forward,
-                                  const BalanceOptions& balance);
+                                  const BalanceOptions& balance, const comm::Group& world = {});
 
 struct DistillationOptions {
   enum class Loss { kl, cross_entropy, kl_and_l2 } loss = Loss::kl;
@@ -69,7 +70,8 @@ struct DistillationOptions {
 std::unique_ptr<Task> distillation(const model::Model& teacher,
                                    schedule::ForwardOptions teacher_forward, model::Model& student,
                                    schedule::ForwardOptions student_forward,
-                                   const DistillationOptions& options);
+                                   const DistillationOptions& options,
+                                   const comm::Group& world = {});
 
 /// DeepSeek-V2's balance loss of one layer and its graph: `sequences` equally long ones.
 at::Tensor balance_loss(const model::Routes& routes, int64_t sequences);

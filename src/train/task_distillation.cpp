@@ -14,12 +14,13 @@ class Distillation : public Task {
  public:
   Distillation(const model::Model& teacher, schedule::ForwardOptions teacher_forward,
                model::Model& student, schedule::ForwardOptions student_forward,
-               const DistillationOptions& options)
+               const DistillationOptions& options, const comm::Group& world)
       : teacher_(teacher),
         student_(student),
         teacher_forward_(std::move(teacher_forward)),
         student_forward_(std::move(student_forward)),
-        options_(options) {}
+        options_(options),
+        world_(world) {}
 
   MicroStep backward(const Rows& rows, double weight, double share) override {
     const auto batch = model::Batch::whole(rows.tokens.to(student_.device));
@@ -59,6 +60,7 @@ class Distillation : public Task {
     double l2 = 0;
     EvaluateOptions options;
     options.temperature = options_.temperature;
+    options.world = world_;
     if (options_.loss == Loss::kl_and_l2)
       options.on_part = [&](const Rows& part) {
         l2 +=
@@ -71,6 +73,7 @@ class Distillation : public Task {
     const Evaluation figures =
         evaluate({student_, collecting(student_forward_, student_x)}, &teacher, rows, options);
     if (options_.loss == Loss::cross_entropy) return {figures.loss, figures};
+    l2 = world_.all_reduce("hidden L2", at::full({1}, l2, at::kDouble)).wait().item<double>();
     return {*figures.kl + l2 / static_cast<double>(figures.tokens), figures};
   }
 
@@ -104,6 +107,7 @@ class Distillation : public Task {
   model::Model& student_;
   schedule::ForwardOptions teacher_forward_, student_forward_;
   DistillationOptions options_;
+  comm::Group world_;
 };
 
 }  // namespace
@@ -111,9 +115,10 @@ class Distillation : public Task {
 std::unique_ptr<Task> distillation(const model::Model& teacher,
                                    schedule::ForwardOptions teacher_forward, model::Model& student,
                                    schedule::ForwardOptions student_forward,
-                                   const DistillationOptions& options) {
+                                   const DistillationOptions& options,
+                                   const comm::Group& world) {
   return std::make_unique<Distillation>(teacher, std::move(teacher_forward), student,
-                                        std::move(student_forward), options);
+                                        std::move(student_forward), options, world);
 }
 
 }  // namespace farskip::train

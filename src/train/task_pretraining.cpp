@@ -11,8 +11,9 @@ namespace {
 
 class Pretraining : public Task {
  public:
-  Pretraining(model::Model& model, schedule::ForwardOptions forward, const BalanceOptions& balance)
-      : model_(model), forward_(std::move(forward)), balance_(balance) {}
+  Pretraining(model::Model& model, schedule::ForwardOptions forward, const BalanceOptions& balance,
+              const comm::Group& world)
+      : model_(model), forward_(std::move(forward)), balance_(balance), world_(world) {}
 
   MicroStep backward(const Rows& rows, double weight, double share) override {
     at::Tensor auxiliary;
@@ -49,6 +50,7 @@ class Pretraining : public Task {
     at::NoGradGuard no_grad;
     for (auto& [layer, load] : load_) {
       if (updated) {
+        load = world_.all_reduce("expert load", load).wait();
         const at::Tensor bias = model_.weights.layers[layer].moe.correction.value.detach();
         bias.add_((load.mean() - load).sign().to(bias.scalar_type()), balance_.rate);
       }
@@ -57,7 +59,7 @@ class Pretraining : public Task {
   }
 
   Validation validate(const Rows& rows) override {
-    const Evaluation figures = evaluate({model_, forward_}, nullptr, rows);
+    const Evaluation figures = evaluate({model_, forward_}, nullptr, rows, {.world = world_});
     return {figures.loss, figures};
   }
 
@@ -80,14 +82,15 @@ class Pretraining : public Task {
   model::Model& model_;
   schedule::ForwardOptions forward_;
   BalanceOptions balance_;
+  comm::Group world_;
   std::map<int64_t, at::Tensor> load_;  ///< choices of each expert in this step
 };
 
 }  // namespace
 
 std::unique_ptr<Task> pretraining(model::Model& model, schedule::ForwardOptions forward,
-                                  const BalanceOptions& balance) {
-  return std::make_unique<Pretraining>(model, std::move(forward), balance);
+                                  const BalanceOptions& balance, const comm::Group& world) {
+  return std::make_unique<Pretraining>(model, std::move(forward), balance, world);
 }
 
 }  // namespace farskip::train

@@ -35,8 +35,13 @@ Trainer::Trainer(model::Model& model, const model::Connectivity& connectivity, T
       validation_(validation),
       directory_(directory),
       options_(std::move(options)),
-      optimizer_(model.parameters(), options_.adamw),
-      stopping_(options_.patience, options_.delta, options_.higher_is_better) {}
+      sync_(model, options_.grid),
+      optimizer_(sync_.owned(), options_.adamw),
+      stopping_(options_.patience, options_.delta, options_.higher_is_better) {
+  util::require(loader.rows() % options_.grid.size() == 0, "--batch-tokens",
+                util::concat(loader.rows(), " sequences"),
+                util::concat("a multiple of the ", options_.grid.size(), " ranks"));
+}
 
 Trainer::StepFigures Trainer::train_step() {
   Rows rows = loader_.next();
@@ -47,28 +52,40 @@ Trainer::StepFigures Trainer::train_step() {
                   "responses that fit the sequence length");
     rows = loader_.next();
   }
-  const int64_t count = rows.count();
+  const int64_t count = rows.count(), own = count / options_.grid.size();
+  const Rows mine = rows.slice(options_.grid.rank() * own, own);
   bool finite = true;
-  for (int64_t begin = 0; begin < count && finite; begin += options_.micro_rows) {
-    const Rows micro = rows.slice(begin, std::min(options_.micro_rows, count - begin));
+  // To the end even if it is lost: the other ranks wait for this one's messages.
+  for (int64_t begin = 0; begin < own; begin += options_.micro_rows) {
+    const Rows micro = mine.slice(begin, std::min(options_.micro_rows, own - begin));
     const MicroStep part =
         task_.backward(micro, 1.0 / static_cast<double>(figures.learnt),
                        static_cast<double>(micro.count()) / static_cast<double>(count));
     figures.loss += part.loss;
     figures.auxiliary += part.auxiliary;
-    finite = part.finite;
+    finite = finite && part.finite;
   }
-  figures.norm = finite ? optimizer_.gradient_norm() : std::nan("");
+  sync_.reduce(options_.queue.get());
+  add_up(figures, finite);
+  figures.norm = finite ? sync_.norm(optimizer_) : std::nan("");
   figures.updated = std::isfinite(figures.norm);
   if (figures.updated) {
     const bool clipped = options_.clip > 0 && figures.norm > options_.clip;
-    optimizer_.step(options_.rate.at(step_), clipped ? options_.clip / figures.norm : 1);
+    sync_.update(optimizer_, options_.rate.at(step_), clipped ? options_.clip / figures.norm : 1);
   }
-  optimizer_.zero_gradients();
+  sync_.zero_gradients();
   task_.after_step(figures.updated);
   tokens_ += rows.tokens.numel();
   ++step_;
   return figures;
+}
+
+void Trainer::add_up(StepFigures& figures, bool& finite) const {
+  const at::Tensor own = at::tensor({figures.loss, figures.auxiliary, finite ? 0.0 : 1.0}, at::kDouble);
+  const at::Tensor sum = options_.grid.world.all_reduce("loss", own).wait();
+  figures.loss = sum[0].item<double>();
+  figures.auxiliary = sum[1].item<double>();
+  finite = sum[2].item<double>() == 0;
 }
 
 bool Trainer::evaluate(util::Progress& progress) {
@@ -96,22 +113,22 @@ bool Trainer::evaluate(util::Progress& progress) {
     const auto folder = directory_.begin(step_);
     write_model(folder);
     begun_ = true;
-    score = run_command(folder);
+    score = command_score(folder);
     record["score"] = number(score);
     line += util::concat(" score ", score);
   }
   const bool better = stopping_.update(score);
   record["best"] = better;
-  metrics_->append(record);
+  if (leads()) metrics_->append(record);
   progress.say(line + (better ? " (best)" : ""));
   return better;
 }
 
 TrainerResult Trainer::run() {
-  metrics_.emplace(directory_.metrics_file(), step_);
+  if (leads()) metrics_.emplace(directory_.metrics_file(), step_);
   const int64_t last = options_.rate.steps, first = step_;
   TrainerResult result;
-  util::Progress progress("step", last);
+  util::Progress progress("step", last, leads());
   progress.begin_at(first);
   const double flops = task_.flops_per_token();
   while (step_ < last && !stopping_.stop()) {
@@ -133,7 +150,7 @@ TrainerResult Trainer::run() {
                                   {"tokens_per_second", speed}};
     if (figures.auxiliary != 0) record["balance_loss"] = number(figures.auxiliary);
     if (!figures.updated) record["skipped"] = true;
-    metrics_->append(record);
+    if (leads()) metrics_->append(record);
     skipped_ = figures.updated ? 0 : skipped_ + 1;
     if (!figures.updated)
       progress.say(util::concat("step ", step_,
@@ -153,7 +170,7 @@ TrainerResult Trainer::run() {
     bool better = false;
     if (due || end) {
       if (evaluates()) better = evaluate(progress);
-      metrics_->draw(directory_.plot_file(), options_.title, options_.loss_name);
+      if (leads()) metrics_->draw(directory_.plot_file(), options_.title, options_.loss_name);
     }
     const bool chosen = better && (options_.patience > 0 || !options_.eval_command.empty());
     const bool periodic = options_.checkpoint_every > 0 && step_ % options_.checkpoint_every == 0;

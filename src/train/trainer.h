@@ -6,7 +6,9 @@
 #include <optional>
 #include <string>
 
+#include "comm/grid.h"
 #include "train/early_stopping.h"
+#include "train/gradient_sync.h"
 #include "train/learning_rate.h"
 #include "train/loader.h"
 #include "train/metrics.h"
@@ -40,6 +42,10 @@ struct TrainerOptions {
   std::string title;              ///< of the plot
   std::string loss_name = "loss";
   nlohmann::json identity;  ///< an object; a run is resumed only with the same one
+  /// Ranks that train together: each takes its part of every batch, rank 0 talks and writes.
+  comm::Grid grid;
+  /// Where the model's weight gradients wait (Parameter::queue); null: nowhere.
+  std::shared_ptr<model::GradientQueue> queue;
 };
 
 struct TrainerResult {
@@ -53,7 +59,8 @@ struct TrainerResult {
 class Trainer {
  public:
   /// All must outlive the trainer. `validation` may be null. `connectivity` is stamped into what is
-  /// saved.
+  /// saved. Every rank makes one, with the same data and options. InputError unless the ranks share
+  /// the loader's rows evenly.
   Trainer(model::Model& model, const model::Connectivity& connectivity, Task& task, Loader& loader,
           const Rows* validation, RunDirectory& directory, TrainerOptions options);
 
@@ -70,8 +77,15 @@ class Trainer {
     double loss = 0, auxiliary = 0, norm = 0;
     int64_t learnt = 0;  ///< positions that counted
     bool updated = false;
+    double forward_backward = 0;  ///< seconds
+    int64_t queue_bytes = 0, message_bytes = 0;  ///< most at once, on this rank
   };
   StepFigures train_step();
+  bool leads() const { return options_.grid.rank() == 0; }
+  /// Loss, auxiliary loss and whether all is finite, over the ranks.
+  void add_up(StepFigures& figures, bool& finite) const;
+  /// The score of the command, which rank 0 runs while the others wait.
+  double command_score(const std::filesystem::path& checkpoint) const;
   bool evaluates() const { return validation_ || !options_.eval_command.empty(); }
   /// Looks at the model after a step; true if it is the best so far.
   bool evaluate(util::Progress& progress);
@@ -87,6 +101,7 @@ class Trainer {
   const Rows* validation_;
   RunDirectory& directory_;
   TrainerOptions options_;
+  GradientSync sync_;
   AdamW optimizer_;
   EarlyStopping stopping_;
   std::optional<Metrics> metrics_;

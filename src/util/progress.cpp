@@ -22,9 +22,10 @@ size_t terminal_width() {
 
 }  // namespace
 
-Progress::Progress(std::string what, int64_t total)
+Progress::Progress(std::string what, int64_t total, bool shown)
     : what_(std::move(what)),
       total_(total),
+      silent_(!shown),
       terminal_(isatty(STDERR_FILENO) == 1),
       start_(Clock::now()),
       last_(terminal_ ? start_ - kLogInterval : start_) {}
@@ -48,6 +49,7 @@ std::string Progress::line(int64_t done, const std::string& details) const {
 }
 
 void Progress::update(int64_t done, const std::string& details) {
+  if (silent_) return;
   latest_ = line(done, details);
   const auto now = Clock::now();
   if (now - last_ <
@@ -71,6 +73,7 @@ void Progress::clear() {
 }
 
 void Progress::say(const std::string& line) {
+  if (silent_) return;
   clear();
   std::fprintf(stderr, "%s\n", line.c_str());
 }

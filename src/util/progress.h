@@ -11,7 +11,8 @@ namespace farskip::util {
 class Progress {
  public:
   /// `total` = 0: unknown, no share and no time left are shown.
-  explicit Progress(std::string what, int64_t total = 0);
+  /// `shown` = false: of a rank that leaves talking to another; prints nothing.
+  explicit Progress(std::string what, int64_t total = 0, bool shown = true);
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
   ~Progress();
@@ -32,7 +33,7 @@ class Progress {
   std::string what_;
   int64_t total_;
   int64_t begin_ = 0;
-  bool terminal_;
+  bool silent_, terminal_;
   bool shown_ = false;  ///< an unfinished line stands on the terminal
   std::chrono::steady_clock::time_point start_, last_;
   std::string latest_;

@@ -1,0 +1,193 @@
+#include "train/gradient_sync.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <cmath>
+#include <deque>
+
+namespace farskip::train {
+namespace {
+
+constexpr int64_t kBucketBytes = int64_t{32} << 20;
+constexpr size_t kInFlight = 3;  ///< buckets
+
+at::Tensor flat(const at::Tensor& tensor) {
+  return tensor.detach().view({-1});
+}
+
+/// Launches and finishes buckets in order, a few at a time.
+class Pipeline {
+ public:
+  using Finish = std::function<void(const at::Tensor&)>;
+  void add(comm::Pending pending, Finish finish) {
+    if (waiting_.size() == kInFlight) finish_one();
+    waiting_.push_back({std::move(pending), std::move(finish)});
+  }
+  void finish() {
+    while (!waiting_.empty()) finish_one();
+  }
+
+ private:
+  void finish_one() {
+    auto [pending, finish] = std::move(waiting_.front());
+    waiting_.pop_front();
+    finish(pending.wait());
+  }
+  std::deque<std::pair<comm::Pending, Finish>> waiting_;
+};
+
+}  // namespace
+
+GradientSync::GradientSync(model::Model& model, const comm::Grid& grid) : world_(grid.world) {
+  const auto bindings = model::bind(model.weights, model.config, model.share);
+  std::vector<bool> experts;
+  for (const model::Binding& binding : bindings) {
+    if (!binding.parameter->trained()) continue;
+    const comm::Group& group = binding.experts ? grid.expert_replicas : grid.replicas;
+    const int64_t size = binding.parameter->value.numel();
+    const int64_t each = (size + group.size() - 1) / group.size();
+    owned_.push_back({binding.parameter, std::min(group.rank() * each, size),
+                      std::min((group.rank() + 1) * each, size),
+                      binding.experts ? model.share.rank * size : 0});
+    experts.push_back(binding.experts);
+  }
+  // The last parameters' gradients are whole first.
+  for (size_t i = owned_.size(); i-- > 0;) {
+    const comm::Group& group = experts[i] ? grid.expert_replicas : grid.replicas;
+    if (group.size() == 1) {
+      alone_.push_back(i);
+      continue;
+    }
+    const model::Parameter& parameter = *owned_[i].parameter;
+    const auto bytes = static_cast<int64_t>(parameter.gradient.element_size());
+    auto bucket = std::find_if(buckets_.rbegin(), buckets_.rend(), [&](const Bucket& one) {
+      const model::Parameter& first = *owned_[one.members.front()].parameter;
+      return one.group.backend() == group.backend() &&
+             first.value.scalar_type() == parameter.value.scalar_type();
+    });
+    if (bucket == buckets_.rend() || bucket->part * group.size() * bytes >= kBucketBytes) {
+      buckets_.push_back({group, {}, 0});
+      bucket = buckets_.rbegin();
+    }
+    bucket->members.push_back(i);
+    bucket->part += part_size(owned_[i], *bucket);
+  }
+}
+
+int64_t GradientSync::part_size(const Owned& one, const Bucket& bucket) {
+  return (one.parameter->value.numel() + bucket.group.size() - 1) / bucket.group.size();
+}
+
+/// [ranks * part]: what each rank gets of every member.
+at::Tensor GradientSync::parts_of_gradients(const Bucket& bucket) const {
+  const auto dtype = owned_[bucket.members.front()].parameter->gradient.scalar_type();
+  const at::Tensor parts = at::zeros({bucket.group.size(), bucket.part}, dtype);
+  int64_t at = 0;
+  for (const size_t i : bucket.members) {
+    const at::Tensor gradient = flat(owned_[i].parameter->gradient);
+    const int64_t each = part_size(owned_[i], bucket);
+    for (int64_t r = 0; r < bucket.group.size(); ++r) {
+      const int64_t begin = std::min(r * each, gradient.numel());
+      const int64_t count = std::min(each, gradient.numel() - begin);
+      parts[r].narrow(0, at, count).copy_(gradient.narrow(0, begin, count));
+    }
+    at += each;
+  }
+  return parts.view({-1});
+}
+
+/// In the order of the ranks, so that the sum has the same bits wherever it is taken.
+void GradientSync::add_up(const Bucket& bucket, const at::Tensor& received) {
+  const at::Tensor parts = received.view({bucket.group.size(), bucket.part});
+  int64_t at = 0;
+  for (const size_t i : bucket.members) {
+    const Owned& one = owned_[i];
+    const int64_t count = one.end - one.begin;
+    const at::Tensor sum = flat(one.parameter->gradient).narrow(0, one.begin, count);
+    sum.copy_(parts[0].narrow(0, at, count));
+    for (int64_t r = 1; r < bucket.group.size(); ++r) sum.add_(parts[r].narrow(0, at, count));
+    at += part_size(one, bucket);
+  }
+}
+
+at::Tensor GradientSync::own_values(const Bucket& bucket) const {
+  const auto dtype = owned_[bucket.members.front()].parameter->value.scalar_type();
+  const at::Tensor values = at::zeros({bucket.part}, dtype);
+  int64_t at = 0;
+  for (const size_t i : bucket.members) {
+    const Owned& one = owned_[i];
+    const int64_t count = one.end - one.begin;
+    values.narrow(0, at, count)
+        .copy_(flat(one.parameter->value).narrow(0, one.begin, count));
+    at += part_size(one, bucket);
+  }
+  return values;
+}
+
+void GradientSync::spread(const Bucket& bucket, const at::Tensor& received) {
+  const at::Tensor parts = received.view({bucket.group.size(), bucket.part});
+  int64_t at = 0;
+  for (const size_t i : bucket.members) {
+    const at::Tensor value = flat(owned_[i].parameter->value);
+    const int64_t each = part_size(owned_[i], bucket);
+    for (int64_t r = 0; r < bucket.group.size(); ++r) {
+      const int64_t begin = std::min(r * each, value.numel());
+      const int64_t count = std::min(each, value.numel() - begin);
+      if (r != bucket.group.rank())
+        value.narrow(0, begin, count).copy_(parts[r].narrow(0, at, count));
+    }
+    at += each;
+  }
+}
+
+void GradientSync::reduce(model::GradientQueue* queue) {
+  at::NoGradGuard no_grad;
+  Pipeline pipeline;
+  for (const Bucket& bucket : buckets_) {
+    const auto waits = [&] {
+      return queue && std::any_of(bucket.members.begin(), bucket.members.end(), [&](size_t i) {
+               return queue->holds(owned_[i].parameter->gradient);
+             });
+    };
+    while (waits()) queue->run_one();
+    const at::Tensor parts = parts_of_gradients(bucket);
+    const std::vector<int64_t> splits(bucket.group.size(), bucket.part);
+    pipeline.add(bucket.group.all_to_all("gradient reduction", parts, splits, splits),
+                 [&](const at::Tensor& received) { add_up(bucket, received); });
+    peak_bytes_ =
+        std::max(peak_bytes_, static_cast<int64_t>(2 * kInFlight * parts.nbytes()));
+  }
+  if (queue) queue->drain();
+  pipeline.finish();
+}
+
+double GradientSync::norm(const AdamW& optimizer) const {
+  const at::Tensor own = at::full({1}, optimizer.squared_norm(), at::kDouble);
+  return std::sqrt(world_.all_reduce("gradient norm", own).wait().item<double>());
+}
+
+void GradientSync::update(AdamW& optimizer, double learning_rate, double gradient_scale) {
+  at::NoGradGuard no_grad;
+  Pipeline pipeline;
+  optimizer.begin_step();
+  for (const Bucket& bucket : buckets_) {
+    for (const size_t i : bucket.members) optimizer.update(i, learning_rate, gradient_scale);
+    pipeline.add(bucket.group.all_gather("updated weights", own_values(bucket)),
+                 [&](const at::Tensor& received) { spread(bucket, received); });
+  }
+  for (const size_t i : alone_) optimizer.update(i, learning_rate, gradient_scale);
+  pipeline.finish();
+}
+
+void GradientSync::spread_values() {
+  at::NoGradGuard no_grad;
+  for (const Bucket& bucket : buckets_)
+    spread(bucket, bucket.group.all_gather("weights", own_values(bucket)).wait());
+}
+
+void GradientSync::zero_gradients() {
+  for (const Owned& one : owned_) one.parameter->gradient.detach().zero_();
+}
+
+}  // namespace farskip::train
