@@ -74,6 +74,7 @@ class Carried : public Work {
 
   at::Tensor wait() override {
     message_.wait_begin = Clock::now();
+    if (message_.asked == Clock::time_point()) message_.asked = message_.wait_begin;
     if (!work_) work_ = launch_.get();
     const at::Tensor output = work_->wait();
     message_.wait_end = Clock::now();
@@ -82,6 +83,7 @@ class Carried : public Work {
     return output;
   }
   bool arrived() const override {
+    if (message_.asked == Clock::time_point()) message_.asked = Clock::now();
     if (!work_) {
       if (launch_.wait_for(std::chrono::seconds(0)) != std::future_status::ready) return false;
       try {
@@ -99,7 +101,7 @@ class Carried : public Work {
  private:
   mutable std::future<std::unique_ptr<Work>> launch_;
   mutable std::unique_ptr<Work> work_;
-  Message message_;
+  mutable Message message_;
   Done done_;
 };
 
@@ -127,7 +129,7 @@ Pending Courier::carry(const MessageName& name, const at::Tensor& rows, const Sp
                        bool by_thread, std::function<std::unique_ptr<Work>()> launch) {
   const auto state = state_;
   const int64_t row_bytes = rows.size(1) * rows.element_size();
-  const Message message{name, to_others(sent, group().rank(), row_bytes), Clock::now(), {}, {}, {}};
+  const Message message{name, to_others(sent, group().rank(), row_bytes), Clock::now()};
   state->order = hashed(state->order, name.describe());
   state->in_flight(static_cast<int64_t>(rows.nbytes()));
 

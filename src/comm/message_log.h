@@ -27,7 +27,8 @@ struct Message {
   MessageName name;
   int64_t bytes = 0;  ///< sent to other ranks
   Clock::time_point launched, arrived;
-  Clock::time_point wait_begin, wait_end;  ///< the compute thread did nothing in between
+  Clock::time_point asked;  ///< for; until wait_begin the compute thread filled the time otherwise
+  Clock::time_point wait_begin, wait_end;  ///< it did nothing in between
 };
 
 /// Filled by the thread that waits; not thread-safe.

@@ -24,7 +24,7 @@ Dispatched dispatch(const at::Tensor& h, const MoeWeights& weights, const MoeCon
                     const DispatchOptions& options) {
   Dispatched sent;
   sent.h = h;
-  sent.routes = route(h, weights.router, weights.correction, config.router);
+  sent.routes = route(h, weights.router, weights.correction, config.router, options.chosen);
   if (options.ranks.size() > 1) {
     sent.exchange = std::make_shared<ExpertExchange>(
         options.ranks, options.layer, sent.routes, config.router.experts, h.size(1),

@@ -32,6 +32,7 @@ struct DispatchOptions {
   const ExpertRanks& ranks;
   int64_t layer = 0;   ///< names its messages
   int64_t chunks = 1;  ///< of the combine (see ExpertExchange)
+  at::Tensor chosen = {};  ///< experts in place of the router's choice (see route)
 };
 
 /// Routes and launches. h [N, hidden]

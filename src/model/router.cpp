@@ -23,21 +23,25 @@ at::Tensor limit_groups(const at::Tensor& choice, const RouterConfig& config) {
   return grouped.masked_fill(dropped.unsqueeze(-1), excluded).flatten(-2);
 }
 
+at::Tensor best_experts(at::Tensor choice, const Parameter& correction,
+                        const RouterConfig& config) {
+  if (correction.defined()) choice = choice + correction.value.detach();
+  if (config.selection != ExpertSelection::greedy && config.groups_kept < config.groups)
+    choice = limit_groups(choice, config);
+  return kernels::top_k(choice.contiguous(), config.top_k).indices;
+}
+
 }  // namespace
 
 Routes route(const at::Tensor& x, const Parameter& weight, const Parameter& correction,
-             const RouterConfig& config) {
+             const RouterConfig& config, const at::Tensor& chosen) {
   const auto wide = x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
   const at::Tensor logits =
       config.in_model_dtype ? linear(x, weight, {}).to(wide) : linear(x.to(wide), weight, {});
   Routes routes;
   routes.scores = config.score == RouterScore::softmax ? logits.softmax(-1) : logits.sigmoid();
 
-  at::Tensor choice = routes.scores.detach();
-  if (correction.defined()) choice = choice + correction.value.detach();
-  if (config.selection != ExpertSelection::greedy && config.groups_kept < config.groups)
-    choice = limit_groups(choice, config);
-  routes.experts = kernels::top_k(choice.contiguous(), config.top_k).indices;
+  routes.experts = chosen.defined() ? chosen : best_experts(routes.scores.detach(), correction, config);
 
   routes.weights = routes.scores.gather(-1, routes.experts);
   if (config.normalise)

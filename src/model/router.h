@@ -14,8 +14,9 @@ struct Routes {
   at::Tensor scores;   ///< [N, experts] softmax or sigmoid, float32 (float64)
 };
 
-/// x [N, hidden]; weight [experts, hidden]; correction [experts] or undefined.
+/// x [N, hidden]; weight [experts, hidden]; correction [experts] or undefined. `chosen`: experts
+/// [N, k] to go to whatever the scores say; undefined: the best ones.
 Routes route(const at::Tensor& x, const Parameter& weight, const Parameter& correction,
-             const RouterConfig& config);
+             const RouterConfig& config, const at::Tensor& chosen = {});
 
 }  // namespace farskip::model

@@ -17,7 +17,7 @@ class Table {
 
   Binding& add(Parameter& parameter, const std::string& name, std::vector<int64_t> shape,
                Role role = Role::matrix) {
-    bindings.push_back({&parameter, shape, role, false, false, {{name, shape}}});
+    bindings.push_back({&parameter, name, shape, role, false, false, {{name, shape}}});
     return bindings.back();
   }
   void norm(Parameter& parameter, const std::string& name, int64_t width) {
@@ -31,6 +31,7 @@ class Table {
   }
   void mlp(MlpWeights& mlp, const std::string& name, int64_t width, int64_t hidden) {
     bindings.push_back({&mlp.gate_up,
+                        name + ".gate_proj.weight",
                         {2 * width, hidden},
                         Role::matrix,
                         false,
@@ -42,8 +43,8 @@ class Table {
   void experts(MoeWeights& moe, const std::string& name, int64_t experts, int64_t width,
                int64_t hidden) {
     const int64_t held = experts / share_.size, first = share_.rank * held;
-    Binding gate_up{&moe.gate_up, {held, 2 * width, hidden}, Role::matrix, true, false, {}};
-    Binding down{&moe.down, {held, hidden, width}, Role::matrix, true, false, {}};
+    Binding gate_up{&moe.gate_up, name + ".0.gate_proj.weight", {held, 2 * width, hidden}, Role::matrix, true, false, {}};
+    Binding down{&moe.down, name + ".0.down_proj.weight", {held, hidden, width}, Role::matrix, true, false, {}};
     for (int64_t e = 0; e < held; ++e) {
       const std::string expert = util::concat(name, ".", first + e);
       gate_up.pieces.push_back({expert + ".gate_proj.weight", {width, hidden}, e, 0});
@@ -135,7 +136,7 @@ std::vector<Binding> bind(Weights& weights, const ModelConfig& config, ExpertSha
   table.norm(weights.final_norm, "model.norm", config.hidden);
   if (!config.tied_embeddings)
     table.add(weights.head, "lm_head.weight", {config.vocabulary, config.hidden});
-  for (Binding& binding : table.bindings) binding.parameter->name = binding.pieces.front().name;
+  for (Binding& binding : table.bindings) binding.parameter->name = binding.name;
   return std::move(table.bindings);
 }
 

@@ -60,6 +60,7 @@ enum class Role { matrix, norm, bias, correction };
 /// A parameter, its shape and the checkpoint's tensors that make it up.
 struct Binding {
   Parameter* parameter = nullptr;
+  std::string name;  ///< of its first tensor where all experts are held
   std::vector<int64_t> shape;
   Role role = Role::matrix;
   bool experts = false;  ///< stacked over the experts that this rank holds, not over all

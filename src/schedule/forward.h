@@ -8,6 +8,7 @@
 #include "model/moe.h"
 #include "model/router.h"
 #include "schedule/ending.h"
+#include "schedule/part_log.h"
 
 namespace farskip::schedule {
 
@@ -19,6 +20,10 @@ struct ForwardOptions {
   /// Keys and values of the batch's segments; null for whole sequences. With a cache no gradients
   /// are recorded.
   model::KvCache* cache = nullptr;
+  /// Where the parts of the pass, and of its backward, are written down; null: nowhere.
+  PartLog* parts = nullptr;
+  /// Gives experts in place of the router's choice (model/synthetic_routes.h); empty: the router's.
+  std::function<at::Tensor(int64_t layer, int64_t tokens, const model::RouterConfig&)> choose = {};
   /// Called with x_k, k = 0 .. depth, as soon as it is whole (which settles what is in flight).
   std::function<void(int64_t k, const at::Tensor& x)> on_residual = {};
   /// Called with the choice of every MoE layer.

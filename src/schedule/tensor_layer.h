@@ -25,31 +25,54 @@ class TensorLayer {
   bool has_shared() const { return config_.moe->shared_width > 0; }
 
   model::PreparedAttention attention_prepare(const at::Tensor& x) {
-    return model::attention_prepare(model::rms_norm(x, weights_.attention_norm, norm_eps_),
-                                    weights_.attention, config_.attention, attention_);
+    enter(Part::attention_prepare);
+    auto prepared =
+        model::attention_prepare(model::rms_norm(x, weights_.attention_norm, norm_eps_),
+                                 weights_.attention, config_.attention, attention_);
+    prepared.q = marked(prepared.q, Part::attention_prepare);
+    return prepared;
   }
   at::Tensor attend(const model::PreparedAttention& prepared) {
-    return model::attend(prepared, weights_.attention, config_.attention, attention_);
+    enter(Part::attend);
+    return marked(model::attend(prepared, weights_.attention, config_.attention, attention_),
+                  Part::attend);
   }
-  at::Tensor dense(const at::Tensor& x) { return model::mlp(mlp_norm(x), weights_.dense); }
+  at::Tensor dense(const at::Tensor& x) {
+    enter(Part::dense);
+    return marked(model::mlp(mlp_norm(x), weights_.dense), Part::dense);
+  }
 
   model::Dispatched dispatch(const at::Tensor& x) {
-    auto sent = model::dispatch(mlp_norm(x), weights_.moe, *config_.moe,
-                                {options_.ranks, index_, chunks_});
+    enter(Part::route);
+    const at::Tensor h = mlp_norm(x);
+    model::DispatchOptions options{options_.ranks, index_, chunks_};
+    if (options_.choose) options.chosen = options_.choose(index_, h.size(0), config_.moe->router);
+    auto sent = model::dispatch(h, weights_.moe, *config_.moe, options);
     if (options_.on_routing) options_.on_routing(index_, sent.routes);
+    sent.ticket = marked(sent.ticket, Part::route);
     return sent;
   }
   at::Tensor experts(const model::Dispatched& sent) {
-    return model::experts(sent, weights_.moe, *config_.moe);
+    enter(Part::experts);
+    return marked(model::experts(sent, weights_.moe, *config_.moe), Part::experts);
   }
   model::RoutedOutput combine(const model::Dispatched& sent, const at::Tensor& outputs) {
+    enter(Part::combine);
     return model::combine(sent, outputs, *config_.moe);
   }
   at::Tensor shared(const model::Dispatched& sent) {
-    return model::mlp(sent.h, weights_.moe.shared);
+    enter(Part::shared);
+    return marked(model::mlp(sent.h, weights_.moe.shared), Part::shared);
   }
 
  private:
+  void enter(Part part) {
+    if (options_.parts) options_.parts->enter(part, index_);
+  }
+  /// x, whose gradient begins the part's backward.
+  at::Tensor marked(const at::Tensor& x, Part part) {
+    return options_.parts && x.defined() ? options_.parts->entered_by_gradient(x, part, index_) : x;
+  }
   at::Tensor mlp_norm(const at::Tensor& x) {
     return model::rms_norm(x, weights_.mlp_norm, norm_eps_);
   }
