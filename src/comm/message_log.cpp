@@ -22,17 +22,25 @@ std::string MessageName::describe() const {
 
 Traffic measure(const MessageLog& log, const std::function<bool(const Message&)>& counts) {
   Traffic traffic;
+  std::vector<std::pair<Clock::time_point, Clock::time_point>> flights;
   for (const Message& message : log.messages) {
     if (!counts(message)) continue;
     ++traffic.messages;
     traffic.bytes += message.bytes;
-    traffic.communication += seconds(message.arrived - message.launched);
     traffic.waiting += seconds(message.wait_end - message.wait_begin);
-    // The waits of one thread don't overlap, so their shares of this message's time add up.
+    flights.emplace_back(message.launched, message.arrived);
+  }
+  std::sort(flights.begin(), flights.end());
+  auto covered = Clock::time_point::min();  // messages in flight together count once
+  for (auto [begin, end] : flights) {
+    begin = std::max(begin, covered);
+    if (begin >= end) continue;
+    covered = end;
+    traffic.communication += seconds(end - begin);
+    // The waits of one thread don't overlap, so their shares of this time add up.
     for (const Message& waited : log.messages) {
-      const auto begin = std::max(message.launched, waited.wait_begin);
-      const auto end = std::min(message.arrived, waited.wait_end);
-      if (begin < end) traffic.exposed += seconds(end - begin);
+      const auto from = std::max(begin, waited.wait_begin), to = std::min(end, waited.wait_end);
+      if (from < to) traffic.exposed += seconds(to - from);
     }
   }
   return traffic;

@@ -39,7 +39,7 @@ struct MessageLog {
 /// Sums over some messages, in seconds.
 struct Traffic {
   int64_t messages = 0, bytes = 0;
-  double communication = 0;  ///< from launch to arrival
+  double communication = 0;  ///< while at least one was in flight, from launch to arrival
   double exposed = 0;        ///< of that, while the compute thread stood waiting (for any message)
   double waiting = 0;        ///< all the time that it stood waiting
 

@@ -1,0 +1,181 @@
+#include "measure/step_bench.h"
+
+#include <ATen/ATen.h>
+#include <ATen/CPUGeneratorImpl.h>
+
+#include "comm/substitutes.h"
+#include "schedule/forward.h"
+#include "train/loss.h"
+
+namespace farskip::measure {
+namespace {
+
+using comm::Clock;
+
+double seconds(Clock::duration duration) {
+  return std::chrono::duration<double>(duration).count();
+}
+
+/// Runs the steps of one rank.
+class Bench {
+ public:
+  Bench(model::Model& model, const comm::Grid& grid, const StepBenchOptions& options)
+      : model_(model), grid_(grid), options_(options) {
+    const auto generator = at::detail::createCPUGenerator(options.seed + grid.rank());
+    tokens_ = at::randint(0, model.config.vocabulary, {options.batch, options.sequence}, generator,
+                          at::TensorOptions(at::kLong));
+    targets_ = at::roll(tokens_, -1, 1).flatten();
+    const comm::Group nobody = comm::without_network(grid.rank() % grid.ep, grid.ep);
+    if (grid.ep > 1) copies_ = std::make_shared<comm::Courier>(nobody, nobody);
+  }
+
+  StepFigures step(const Variant& variant, Timeline* timeline) {
+    const auto& courier = variant.network ? grid_.courier : copies_;
+    model::ExpertRanks ranks{.courier = courier, .execution = variant.execution};
+    if (variant.execution == model::Execution::overlapped && courier)
+      ranks.queue = std::make_shared<model::GradientQueue>(options_.queue_bytes);
+    for (model::Parameter* parameter : model_.parameters()) parameter->queue = ranks.queue;
+    model_.weights.head.queue = ranks.queue;
+
+    schedule::PartLog parts;
+    const int64_t depth = model_.config.depth();
+    schedule::ForwardOptions forward{
+        .connectivity =
+            variant.converted ? options_.converted : model::Connectivity::regular(depth),
+        .ranks = ranks,
+        .parts = timeline ? &parts : nullptr};
+    if (options_.routing != model::Routing::real)
+      forward.choose = [&](int64_t layer, int64_t tokens, const model::RouterConfig& router) {
+        return model::synthetic_experts(options_.routing, tokens, router,
+                                        options_.seed + 1000003 * grid_.rank() + layer);
+      };
+    comm::MessageLog log;
+    if (courier) {
+      courier->record(&log);
+      courier->take_peak_bytes();
+    }
+    grid_.world.barrier("benchmark");
+    const auto start = Clock::now();
+    const double forward_time = pass(forward, ranks.queue.get(), timeline ? &parts : nullptr);
+    const auto end = Clock::now();
+    if (courier) courier->record(nullptr);
+    if (timeline) *timeline = {grid_.rank(), start, end, parts.spans, log.messages};
+    StepFigures own = figures(log, seconds(end - start), forward_time);
+    own.queue_bytes = ranks.queue ? static_cast<double>(ranks.queue->take_peak_bytes()) : 0;
+    own.flight_bytes = courier ? static_cast<double>(courier->take_peak_bytes()) : 0;
+    return over_ranks(own);
+  }
+
+ private:
+  /// Forward, loss, backward. -> seconds of the forward pass
+  double pass(const schedule::ForwardOptions& options, model::GradientQueue* queue,
+              schedule::PartLog* parts) {
+    auto mark = Clock::now();
+    schedule::Ending ending =
+        schedule::begin_forward(model_, model::Batch::whole(tokens_), options);
+    double forward = seconds(Clock::now() - mark);
+    const double weight = 1.0 / static_cast<double>(tokens_.numel());
+    if (parts) parts->enter(schedule::Part::head, -1);
+    for (int64_t c = 0; c < ending.chunks(); ++c) {
+      mark = Clock::now();
+      const at::Tensor hidden = ending.hidden(c);
+      forward += seconds(Clock::now() - mark);
+      const auto loss = train::head_loss(
+          {.hidden = hidden,
+           .head = model_.weights.head.value,
+           .targets = targets_.narrow(0, ending.begin(c), hidden.size(0))},
+          model_.weights.head, train::Objective::cross_entropy, weight);
+      ending.gradient(c, loss.grad_hidden);
+    }
+    if (parts) parts->leave();
+    ending.backward();
+    if (parts) parts->enter(schedule::Part::update, -1, true);  // what the queue still holds
+    if (queue) queue->drain();
+    if (parts) parts->leave();
+    return forward;
+  }
+
+  static DirectionFigures direction(const comm::MessageLog& log, bool backward,
+                                    std::map<int64_t, DirectionFigures>& by_layer) {
+    DirectionFigures found;
+    for (const comm::Message& message : log.messages) by_layer.try_emplace(message.name.layer);
+    for (auto& [layer, figures] : by_layer) {
+      const comm::Traffic traffic =
+          comm::measure(log, [&, k = layer](const comm::Message& message) {
+            return message.name.backward == backward && message.name.layer == k;
+          });
+      figures = {0, traffic.communication, traffic.exposed};
+    }
+    const comm::Traffic all = comm::measure(log, [&](const comm::Message& message) {
+      return message.name.backward == backward;
+    });
+    found.communication = all.communication;
+    found.exposed = all.exposed;
+    return found;
+  }
+
+  static StepFigures figures(const comm::MessageLog& log, double time, double forward_time) {
+    StepFigures found;
+    found.time = time;
+    found.forward = direction(log, false, found.forward_by_layer);
+    found.backward = direction(log, true, found.backward_by_layer);
+    found.forward.time = forward_time;
+    found.backward.time = time - forward_time;
+    for (const comm::Message& message : log.messages)
+      found.megabytes += static_cast<double>(message.bytes) * 1e-6;
+    return found;
+  }
+
+  /// Every figure of a step, in one order.
+  static std::vector<double*> fields(StepFigures& figures) {
+    std::vector<double*> found = {&figures.time, &figures.queue_bytes, &figures.flight_bytes,
+                                  &figures.megabytes};
+    const auto add = [&](DirectionFigures& one) {
+      found.insert(found.end(), {&one.time, &one.communication, &one.exposed});
+    };
+    add(figures.forward);
+    add(figures.backward);
+    for (auto* by_layer : {&figures.forward_by_layer, &figures.backward_by_layer})
+      for (auto& [layer, one] : *by_layer) add(one);
+    return found;
+  }
+
+  /// Means over the ranks; of the first three the most.
+  StepFigures over_ranks(StepFigures own) const {
+    const auto mine = fields(own);
+    std::vector<double> values;
+    for (const double* field : mine) values.push_back(*field);
+    const at::Tensor all =
+        grid_.world.all_gather("figures", at::tensor(values, at::kDouble).unsqueeze(0)).wait();
+    const at::Tensor most = all.amax(0), mean = all.mean(0);
+    for (size_t i = 0; i < mine.size(); ++i)
+      *mine[i] = (i < 3 ? most : mean)[static_cast<int64_t>(i)].item<double>();
+    return own;
+  }
+
+  model::Model& model_;
+  const comm::Grid& grid_;
+  const StepBenchOptions& options_;
+  at::Tensor tokens_, targets_;
+  std::shared_ptr<comm::Courier> copies_;
+};
+
+}  // namespace
+
+std::vector<VariantResult> bench_steps(model::Model& model, const comm::Grid& grid,
+                                       const std::vector<Variant>& variants,
+                                       const StepBenchOptions& options) {
+  Bench bench(model, grid, options);
+  std::vector<VariantResult> results;
+  for (const Variant& variant : variants) results.push_back({variant, {}, {}});
+  for (int64_t round = -options.warmup; round < options.rounds; ++round)
+    for (VariantResult& result : results) {
+      const StepFigures figures = bench.step(result.variant, nullptr);
+      if (round >= 0) result.rounds.push_back(figures);
+    }
+  if (options.traced)
+    for (VariantResult& result : results) bench.step(result.variant, &result.timeline);
+  return results;
+}
+
+}  // namespace farskip::measure
