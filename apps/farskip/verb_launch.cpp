@@ -39,7 +39,8 @@ void add_launch(CLI::App& app) {
                   "500mbit or 2.5gbit (default: the machine's loopback)");
   verb.add_option("VERB", options->words, "The verb and its options, after `--`")->required();
   examples(verb, {"farskip launch --ranks 2 -- inspect DeepSeek-V2-Lite",
-                  "farskip launch --ranks 2 --link 500mbit -- train ..."});
+                  "farskip launch --ranks 2 --link 500mbit -- eval DeepSeek-V2-Lite --data "
+                  "held-out.txt --ep 2"});
   verb.callback([options] { run(*options); });
 }
 

@@ -27,8 +27,8 @@ LinkRate link_rate(const std::string& text);
 /// away with the last of these processes, however they end.
 class EmulatedNetwork {
  public:
-  static constexpr const char* kInterface = "link0";        ///< every rank's end of its cable
-  static constexpr const char* kFirstAddress = "10.0.0.1";  ///< rank 0's
+  static constexpr const char* kInterface = "link0";          ///< every rank's end of its cable
+  static constexpr const char* kFirstAddress = "198.18.0.1";  ///< rank 0's
 
   /// Moves the calling process, which has one thread, into the namespace of the switch for good
   /// (without root: into a user namespace too, as its root), and makes the ranks' beside it.

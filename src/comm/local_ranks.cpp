@@ -182,6 +182,8 @@ class Launch {
       if (!network_->enter(rank)) give_up("network namespace");
       setenv("GLOO_SOCKET_IFNAME", EmulatedNetwork::kInterface, 1);
       setenv("FARSKIP_LINK", ranks_.link->text.c_str(), 1);
+      // c10d warns of every peer whose name it cannot look up; nobody serves names in there.
+      setenv("TORCH_CPP_LOG_LEVEL", "ERROR", 0);
     }
     std::vector<char*> arguments;
     for (const std::string& word : ranks_.command)
