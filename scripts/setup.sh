@@ -6,7 +6,7 @@ PYTHON=$ROOT/.venv/bin/python
 JOBS=$(nproc)
 OFFLINE=${OFFLINE:-}
 SYSTEM_PACKAGES=(ccache mold ninja-build nlohmann-json3-dev libcli11-dev libpcre2-dev libutf8proc-dev libgtest-dev
-                 libgmock-dev libbenchmark-dev libgloo-dev pkg-config)
+                 libgmock-dev libbenchmark-dev libgloo-dev pkg-config iproute2)
 TORCH=torch==2.13.0
 NUMPY=numpy
 ORACLE=(transformers==4.57.6 tokenizers==0.22.2 safetensors)

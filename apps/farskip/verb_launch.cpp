@@ -2,6 +2,7 @@
 #include <unistd.h>
 
 #include <filesystem>
+#include <optional>
 
 #include "comm/local_ranks.h"
 #include "options.h"
@@ -12,12 +13,14 @@ namespace {
 
 struct Options {
   int64_t ranks = 0;
+  std::optional<std::string> link;
   std::vector<std::string> words;
 };
 
 void run(const Options& options) {
   comm::LocalRanks ranks;
   ranks.count = options.ranks;
+  if (options.link) ranks.link = comm::link_rate(*options.link);
   ranks.command = options.words;
   ranks.command.insert(ranks.command.begin(), std::filesystem::read_symlink("/proc/self/exe"));
   if (const int code = comm::run_local_ranks(ranks)) throw CLI::RuntimeError(code);
@@ -31,8 +34,13 @@ void add_launch(CLI::App& app) {
   verb.add_option("--ranks", options->ranks, "Number of ranks, each a process")
       ->required()
       ->check(CLI::Range(1, 4096));
+  verb.add_option("--link", options->link,
+                  "Emulate a network between the ranks: what each can send and receive, such as "
+                  "500mbit or 2.5gbit (default: the machine's loopback)");
   verb.add_option("VERB", options->words, "The verb and its options, after `--`")->required();
-  examples(verb, {"farskip launch --ranks 2 -- inspect DeepSeek-V2-Lite"});
+  examples(verb, {"farskip launch --ranks 2 -- inspect DeepSeek-V2-Lite",
+                  "farskip launch --ranks 2 --link 500mbit -- eval DeepSeek-V2-Lite --data "
+                  "held-out.txt --ep 2"});
   verb.callback([options] { run(*options); });
 }
 

@@ -112,6 +112,7 @@ class Launch {
  public:
   explicit Launch(const LocalRanks& ranks) : ranks_(ranks) {
     const uint16_t port = free_port();
+    if (ranks.link) network_.emplace(ranks.count, *ranks.link);
     try {
       for (int64_t rank = 0; rank < ranks.count; ++rank) start(rank, port);
     } catch (...) {
@@ -172,17 +173,29 @@ class Launch {
     set("LOCAL_RANK", rank);
     set("WORLD_SIZE", ranks_.count);
     set("LOCAL_WORLD_SIZE", ranks_.count);
-    setenv("MASTER_ADDR", "127.0.0.1", 1);
+    setenv("MASTER_ADDR", network_ ? EmulatedNetwork::kFirstAddress : "127.0.0.1", 1);
     set("MASTER_PORT", port);
     unsetenv("TORCHELASTIC_USE_AGENT_STORE");
     set("OMP_NUM_THREADS", std::max<int64_t>(1, std::thread::hardware_concurrency() / ranks_.count),
         false);
+    if (network_) {
+      if (!network_->enter(rank)) give_up("network namespace");
+      setenv("GLOO_SOCKET_IFNAME", EmulatedNetwork::kInterface, 1);
+      setenv("FARSKIP_LINK", ranks_.link->text.c_str(), 1);
+      // c10d warns of every peer whose name it cannot look up; nobody serves names in there.
+      setenv("TORCH_CPP_LOG_LEVEL", "ERROR", 0);
+    }
     std::vector<char*> arguments;
     for (const std::string& word : ranks_.command)
       arguments.push_back(const_cast<char*>(word.c_str()));
     arguments.push_back(nullptr);
     execvp(arguments.front(), arguments.data());
-    std::fprintf(stderr, "launch: %s: %s\n", arguments.front(), std::strerror(errno));
+    give_up(arguments.front());
+  }
+
+  /// Ends a rank that has not become its command.
+  [[noreturn]] static void give_up(const char* what) {
+    std::fprintf(stderr, "launch: %s: %s\n", what, std::strerror(errno));
     _exit(127);
   }
 
@@ -218,6 +231,7 @@ class Launch {
   }
 
   const LocalRanks& ranks_;
+  std::optional<EmulatedNetwork> network_;
   Signals signals_;
   std::vector<pid_t> children_;
   std::vector<Stream> streams_;

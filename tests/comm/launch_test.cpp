@@ -33,7 +33,7 @@ Outcome outcome_of(int64_t count, const std::string& script,
     FILE* file = std::fopen(path.c_str(), "w");
     dup2(fileno(file), STDOUT_FILENO);
     dup2(fileno(file), STDERR_FILENO);
-    _exit(run_local_ranks({count, {"/bin/sh", "-c", script}, notice, milliseconds(200)}));
+    _exit(run_local_ranks({count, {"/bin/sh", "-c", script}, notice, milliseconds(200), {}}));
   }
   if (signal_launcher) {
     std::this_thread::sleep_for(milliseconds(300));
@@ -93,6 +93,7 @@ TEST(Launch, RunsVerbsOfTheBinary) {
   EXPECT_EQ(run("launch --ranks 0 -- inspect --help"), 2);
   EXPECT_EQ(run("launch -- inspect --help"), 2);
   EXPECT_EQ(run("launch --ranks 2"), 2);
+  EXPECT_EQ(run("launch --ranks 2 --link fast -- inspect --help"), 2);
 }
 
 }  // namespace
