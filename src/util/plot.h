@@ -32,4 +32,7 @@ std::string svg(const Plot& plot);
 /// `high`, about `count` of them.
 std::vector<double> nice_ticks(double low, double high, int count);
 
+/// `text` with the entities that XML and HTML need for & < > and ".
+std::string escaped(const std::string& text);
+
 }  // namespace farskip::util
