@@ -1,0 +1,125 @@
+#include "measure/timeline_page.h"
+
+#include <algorithm>
+#include <cstdio>
+
+#include "measure/timeline_assets.h"
+#include "measure/timeline_lanes.h"
+#include "util/error.h"
+#include "util/plot.h"
+
+namespace farskip::measure {
+namespace {
+
+using schedule::Part, util::concat, util::escaped;
+
+/// Sums over the messages of all ranks; a rank's messages are held against its own waits.
+struct Sums {
+  comm::Traffic all, forward, backward;
+};
+
+void add(comm::Traffic& sum, const comm::Traffic& more) {
+  sum.messages += more.messages;
+  sum.bytes += more.bytes;
+  sum.communication += more.communication;
+  sum.exposed += more.exposed;
+  sum.waiting += more.waiting;
+}
+
+Sums sums(std::span<const Timeline> ranks) {
+  Sums sums;
+  for (const Timeline& timeline : ranks) {
+    const comm::MessageLog log{timeline.messages};
+    add(sums.all, comm::measure(log, [](const auto&) { return true; }));
+    add(sums.forward, comm::measure(log, [](const auto& m) { return !m.name.backward; }));
+    add(sums.backward, comm::measure(log, [](const auto& m) { return m.name.backward; }));
+  }
+  return sums;
+}
+
+std::string hidden(const comm::Traffic& traffic) {
+  char text[16];
+  std::snprintf(text, sizeof text, "%.1f%%", 100 * traffic.hidden());
+  return traffic.communication > 0 ? text : "\u2013";
+}
+
+std::string card(const char* css, const std::string& name, const std::string& figure,
+                 const std::string& more) {
+  return concat("<div class=\"card ", css, "\"><span>", name, "</span><b>", figure, "</b><small>",
+                more, "</small></div>\n");
+}
+
+std::string cards(std::span<const Timeline> ranks) {
+  const Sums sum = sums(ranks);
+  const double count = std::max<double>(1, static_cast<double>(ranks.size()));
+  double step = 0;
+  for (const Timeline& timeline : ranks)
+    step = std::max(step, std::chrono::duration<double>(timeline.end - timeline.start).count());
+  char megabytes[64];
+  std::snprintf(megabytes, sizeof megabytes, "%.2f MB", static_cast<double>(sum.all.bytes) * 1e-6);
+  const auto split = [&](const auto& figure) {
+    return concat("forward ", figure(sum.forward), " \u00b7 backward ", figure(sum.backward));
+  };
+  const auto mean = [&](double seconds) { return duration(seconds / count); };
+  return concat("<div class=\"cards\">\n",
+                card("", "Step", duration(step),
+                     concat(ranks.size(), ranks.size() == 1 ? " rank, " : " ranks, ",
+                            sum.all.messages, " messages, ", megabytes)),
+                card("", "Communication hidden", hidden(sum.all), split(hidden)),
+                card("", "Communication a rank", mean(sum.all.communication),
+                     split([&](const comm::Traffic& t) { return mean(t.communication); })),
+                card("exposed", "Exposed a rank", mean(sum.all.exposed),
+                     split([&](const comm::Traffic& t) { return mean(t.exposed); })),
+                "</div>\n");
+}
+
+std::string legend(std::span<const Timeline> ranks) {
+  const auto entry = [](const std::string& css, const std::string& under, const std::string& name) {
+    const std::string swatch = "width=\"16\" height=\"12\" rx=\"2\"/>";
+    return concat("<span><svg>",
+                  under.empty() ? "" : concat("<rect class=\"", under, "\" ", swatch),
+                  "<rect class=\"", css, "\" ", swatch, "</svg>", name, "</span>\n");
+  };
+  std::string out = "<div class=\"legend\"><b>compute</b>\n";
+  for (int i = 0; i <= static_cast<int>(Part::update); ++i) {
+    const Part part = static_cast<Part>(i);
+    if (std::any_of(ranks.begin(), ranks.end(), [&](const Timeline& timeline) {
+          return std::any_of(timeline.parts.begin(), timeline.parts.end(),
+                             [&](const auto& span) { return span.part == part; });
+        }))
+      out += entry(css_class(part), "", schedule::to_string(part));
+  }
+  out += entry("fill", "attend", "weight gradients");
+  out += entry("wait", "", "<b>waiting</b>");
+  out += "</div>\n<div class=\"legend\"><b>messages</b>\n";
+  out += entry("dispatch", "", "dispatch") + entry("combine", "", "combine");
+  out += entry("dispatch back", "", "dispatch gradient");
+  out += entry("combine back", "", "combine gradient");
+  return out + "<span>with a red foot while compute waits</span></div>\n";
+}
+
+}  // namespace
+
+std::string timeline_page(std::span<const Timeline> ranks, const std::string& title,
+                          const std::vector<std::string>& caption) {
+  std::string paragraphs;
+  for (const std::string& line : caption) paragraphs += concat("<p>", escaped(line), "</p>\n");
+  return concat(
+      "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n"
+      "<meta name=\"viewport\" content=\"width=device-width\">\n<title>",
+      escaped(title), "</title>\n<style>", timeline_style(), "</style></head>\n<body>\n<h1>",
+      escaped(title), "</h1>\n", paragraphs, cards(ranks),
+      // The pattern is drawn over a part, whose colour it lightens.
+      "<svg width=\"0\" height=\"0\" style=\"position:absolute\" aria-hidden=\"true\"><defs>"
+      "<pattern id=\"stripes\" width=\"6\" height=\"6\" patternUnits=\"userSpaceOnUse\" "
+      "patternTransform=\"rotate(45)\"><rect class=\"stripe\" width=\"3\" height=\"6\"/></pattern>"
+      "</defs></svg>\n",
+      legend(ranks), "<div class=\"chart\" tabindex=\"0\">\n", lanes_svg(ranks), "</div>\n",
+      "<p class=\"help\"><kbd>wheel</kbd> <kbd>+</kbd> <kbd>\u2212</kbd> zoom \u00b7 "
+      "<kbd>drag</kbd> <kbd>\u2190</kbd> <kbd>\u2192</kbd> move \u00b7 <kbd>n</kbd> <kbd>p</kbd> "
+      "next and previous wait \u00b7 <kbd>0</kbd> whole step</p>\n"
+      "<div id=\"tip\" role=\"status\"></div>\n<script>",
+      timeline_script(), "</script>\n</body></html>\n");
+}
+
+}  // namespace farskip::measure
