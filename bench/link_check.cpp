@@ -11,6 +11,7 @@
 //                Gloo asks for a message over the connection that it sends on; with data one way
 //                only, the request never queues behind data.
 #include <ATen/ATen.h>
+#include <c10/util/Logging.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
@@ -94,6 +95,7 @@ void measure(const Options& options) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  c10::initLogging();  // heeds what the launch has set
   CLI::App app("Times of messages over an emulated network beside bytes / rate");
   Options options;
   for (int64_t kib = 64; kib <= 16384; kib *= 4) options.bytes.push_back(kib * 1024);
