@@ -3,7 +3,7 @@
 //
 //   link_check [--links RATE ...] [--ranks N ...] [--bytes N ...] [--repeats N]
 //
-// Frame headers count against the rate, so 1448 of 1514 bytes, 95.6 %, is the most that arrives.
+// Frame headers count against the rate, so 8948 of 9014 bytes, 99.3 %, is the most that arrives.
 // Every size is exchanged in three ways:
 //   one way      even ranks send it to the next odd one: the link itself
 //   all-to-all   each rank sends it to the others together, and receives it from them
