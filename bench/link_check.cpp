@@ -3,7 +3,7 @@
 //
 //   link_check [--links RATE ...] [--ranks N ...] [--bytes N ...] [--repeats N]
 //
-// Frame headers count against the rate, so 1448 of 1514 bytes, 95.6 %, is the most that arrives.
+// Frame headers count against the rate, so 8948 of 9014 bytes, 99.3 %, is the most that arrives.
 // Every size is exchanged in three ways:
 //   one way      even ranks send it to the next odd one: the link itself
 //   all-to-all   each rank sends it to the others together, and receives it from them
@@ -11,6 +11,7 @@
 //                Gloo asks for a message over the connection that it sends on; with data one way
 //                only, the request never queues behind data.
 #include <ATen/ATen.h>
+#include <c10/util/Logging.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
@@ -94,6 +95,7 @@ void measure(const Options& options) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  c10::initLogging();  // heeds what the launch has set
   CLI::App app("Times of messages over an emulated network beside bytes / rate");
   Options options;
   for (int64_t kib = 64; kib <= 16384; kib *= 4) options.bytes.push_back(kib * 1024);

@@ -1,5 +1,6 @@
 // farskip VERB [MODEL] [options]: the table of verbs, and what errors become.
 #include <c10/util/Exception.h>
+#include <c10/util/Logging.h>
 
 #include <iostream>
 
@@ -33,6 +34,7 @@ std::string first_line(const std::string& text) {
 
 int main(int argc, char** argv) {
   util::configure_memory();
+  c10::initLogging();  // TORCH_CPP_LOG_LEVEL, as in Python
   CLI::App app("Mixture-of-Experts models whose communication runs under compute (FarSkip).",
                "farskip");
   app.set_version_flag("--version", "farskip 0.1.0");

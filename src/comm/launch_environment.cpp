@@ -61,7 +61,7 @@ LaunchEnvironment launch_environment(const Lookup& lookup) {
   found.attempt = lookup("TORCHELASTIC_RESTART_COUNT").value_or("0");
 
   const auto address = lookup("MASTER_ADDR"), port = lookup("MASTER_PORT");
-  if (address) {
+  if (address && !address->empty()) {
     found.address = *address;
   } else if (found.launcher == "slurm" && lookup("SLURM_LAUNCH_NODE_IPADDR")) {
     found.address = *lookup("SLURM_LAUNCH_NODE_IPADDR");

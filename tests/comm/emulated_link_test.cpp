@@ -2,6 +2,7 @@
 #include "comm/emulated_link.h"
 
 #include <ATen/ATen.h>
+#include <c10/util/Logging.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <net/if.h>
@@ -102,6 +103,7 @@ TEST_F(EmulatedNetworkTest, CarriesMessagesNoFasterThanItsRate) {
 TEST(LinkedRank, DISABLED_Exchanges) {
   const char* link = std::getenv("FARSKIP_TEST_LINK");
   ASSERT_TRUE(link) << "only EmulatedNetworkTest runs this";
+  c10::initLogging();  // heeds what the launch has set
   EXPECT_STREQ(std::getenv("FARSKIP_LINK"), link);
   EXPECT_THAT(interfaces(), testing::UnorderedElementsAre("lo", "link0"));  // nothing leads out
   Rendezvous rendezvous(launch_environment());

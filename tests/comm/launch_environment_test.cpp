@@ -72,6 +72,7 @@ TEST(LaunchEnvironment, RefusesByNameWhatContradictsItself) {
       {{{"RANK", "0"}, {"WORLD_SIZE", "0"}}, "WORLD_SIZE: found 0"},
       {{{"RANK", "-1"}, {"WORLD_SIZE", "2"}}, "RANK: found -1"},
       {{{"RANK", "0"}, {"WORLD_SIZE", "2"}}, "MASTER_ADDR: found nothing"},
+      {{{"RANK", "0"}, {"WORLD_SIZE", "2"}, {"MASTER_ADDR", ""}}, "MASTER_ADDR: found nothing"},
       {{{"RANK", "0"}, {"WORLD_SIZE", "2"}, {"MASTER_ADDR", "a"}, {"MASTER_PORT", "70000"}},
        "MASTER_PORT: found 70000"},
       {{{"RANK", "0"}, {"WORLD_SIZE", "2"}, {"LOCAL_RANK", "1"}}, "LOCAL_RANK: found 1"},
