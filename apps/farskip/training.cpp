@@ -91,6 +91,10 @@ void add_training_options(CLI::App& verb, TrainingOptions& o) {
       ->capture_default_str()
       ->group(learning);
 
+  verb.add_flag("--recompute", o.recompute,
+                "Compute the layers again in the backward pass instead of keeping what they "
+                "computed: less memory, a third more work, the same bits")
+      ->group(learning);
   verb.add_option("--gradient-queue", o.queue_mib,
                   "MiB that weight gradients may hold until they fill a wait for a message (--ep)")
       ->check(natural)

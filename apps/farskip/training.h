@@ -22,7 +22,7 @@ struct TrainingOptions {
   int64_t patience = 0, max_skipped = 3;
   double delta = 0;
   int64_t queue_mib = 256;
-  bool resume = false, higher_is_better = false;
+  bool resume = false, higher_is_better = false, recompute = false;
   uint64_t seed = 0;
 };
 

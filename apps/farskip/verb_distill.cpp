@@ -124,7 +124,7 @@ void run(const CLI::App& verb, Options options) {
   model::Model student = teacher.trainable(options.freeze == "embeddings");
   const model::ExpertRanks experts = filling_gaps(student, ranks.experts, options.training);
   const auto task = train::distillation(teacher, {.connectivity = theirs, .ranks = experts}, student,
-                                        {.connectivity = ours, .ranks = experts}, distilled,
+                                        {.connectivity = ours, .ranks = experts, .recompute = options.training.recompute}, distilled,
                                         ranks.grid.world);
   if (!options.save_gradients.empty())
     return save_gradients(options, *task, student, distilled.loss, ranks);

@@ -73,7 +73,7 @@ void run(const CLI::App& verb, const Options& options) {
   model.directory = tokenizer;  // its tokenizer files are saved with the model
   const model::ExpertRanks experts = filling_gaps(model, ranks.experts, options.training);
   const auto task =
-      train::pretraining(model, {.connectivity = connectivity, .ranks = experts},
+      train::pretraining(model, {.connectivity = connectivity, .ranks = experts, .recompute = options.training.recompute},
                          balance(verb, options, config), ranks.grid.world);
   const nlohmann::json identity{{"task", "pretraining"}, {"balance", options.balance}};
   run_training(options.training,

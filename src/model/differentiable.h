@@ -3,6 +3,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <functional>
+#include <vector>
 
 namespace farskip::model {
 
@@ -17,6 +18,14 @@ using Backward = std::function<InputGradients(const at::Tensor& gradient)>;
 /// it is dropped, with its captures, as soon as it has run, so a graph can be walked once.
 at::Tensor differentiable(const std::function<at::Tensor()>& compute, Backward backward,
                           const at::Tensor& a, const at::Tensor& b = {}, const at::Tensor& c = {});
+
+/// The same with several results, all defined. `backward` gets their gradients, undefined where
+/// there is none.
+using Tensors = std::vector<at::Tensor>;
+using BackwardOfMany = std::function<InputGradients(const Tensors& gradients)>;
+Tensors differentiable_many(const std::function<Tensors()>& compute, BackwardOfMany backward,
+                            const at::Tensor& a, const at::Tensor& b = {},
+                            const at::Tensor& c = {});
 
 /// Whether a result computed from these needs a node.
 bool needs_graph(const at::Tensor& a, const at::Tensor& b = {}, const at::Tensor& c = {});

@@ -44,7 +44,7 @@ at::Tensor rows_of(const at::Tensor& all, int64_t begin, int64_t end) {
 
 ExpertExchange::ExpertExchange(const ExpertRanks& ranks, int64_t layer, const Routes& routes,
                                int64_t experts, int64_t hidden, at::ScalarType dtype,
-                               int64_t chunks)
+                               int64_t chunks, bool kept)
     : ranks_(ranks),
       layer_(layer),
       tokens_(routes.experts.size(0)),
@@ -55,7 +55,9 @@ ExpertExchange::ExpertExchange(const ExpertRanks& ranks, int64_t layer, const Ro
       wire_(ranks.wire.value_or(dtype)),
       experts_(routes.experts.contiguous()),
       weights_(routes.weights.detach()),
-      chunks_(chunks) {
+      chunks_(chunks),
+      kept_(kept),
+      combined_(chunks) {
   constexpr int64_t kMost = std::numeric_limits<int16_t>::max();  // of a row's extras
   if (own_experts_ > kMost || chunks > kMost)
     throw Error(util::concat("expert messages: found ", own_experts_, " experts a rank and ",
@@ -101,6 +103,7 @@ at::Tensor ExpertExchange::ticket() const {
 }
 
 void ExpertExchange::launch_dispatch(const at::Tensor& h) {
+  if (std::exchange(sent_, true)) return;
   const RowFormat format = token_format();
   const at::Tensor message = format.allocate(rows_.rows);
   kernels::gather_rows_into(format.features_of(message), h.to(wire_), rows_.tokens);
@@ -161,13 +164,18 @@ void ExpertExchange::read_routes(const at::Tensor& message) {
 }
 
 at::Tensor ExpertExchange::finish_dispatch() {
-  const at::Tensor message = settled(std::move(*dispatch_));
-  dispatch_.reset();
-  read_routes(message);
+  at::Tensor message = message_;
+  if (!message.defined()) {
+    message = settled(std::move(*dispatch_));
+    dispatch_.reset();
+    read_routes(message);
+    if (kept_) message_ = message;
+  }
   return kernels::gather_rows(token_format().features_of(message), received_.tokens).to(dtype_);
 }
 
 void ExpertExchange::launch_return(const at::Tensor& outputs) {
+  if (std::exchange(sent_back_, true)) return;
   const at::Tensor rows = outputs.to(wire_);
   for (int64_t c = 0; c < chunks(); ++c) {
     Chunk& chunk = chunks_[c];
@@ -178,11 +186,15 @@ void ExpertExchange::launch_return(const at::Tensor& outputs) {
 }
 
 at::Tensor ExpertExchange::finish_return(int64_t c, kernels::Accumulate accumulate) {
+  if (combined_[c].defined()) return combined_[c];
   Chunk& chunk = chunks_[c];
   const at::Tensor outputs = settled(std::move(*chunk.returned)).to(dtype_);
   chunk.returned.reset();
-  return kernels::combine(outputs, rows_of(weights_, chunk_begin(c), chunk_begin(c + 1)),
-                          chunk.pairs, accumulate);
+  const at::Tensor sum =
+      kernels::combine(outputs, rows_of(weights_, chunk_begin(c), chunk_begin(c + 1)), chunk.pairs,
+                       accumulate);
+  if (kept_) combined_[c] = sum;
+  return sum;
 }
 
 void ExpertExchange::launch_combine_gradient(int64_t c, const at::Tensor& dy) {
@@ -293,7 +305,7 @@ at::Tensor ExpertExchange::send_back(const at::Tensor& outputs) {
 at::Tensor ExpertExchange::combine(const at::Tensor& ticket, int64_t chunk,
                                    kernels::Accumulate accumulate) {
   if (!needs_graph(ticket)) return finish_return(chunk, accumulate);
-  return differentiable([&] { return finish_return(chunk, accumulate); },
+  return differentiable([&] { return finish_return(chunk, accumulate).detach(); },
                         [self = shared_from_this(), chunk](const at::Tensor& dy) -> InputGradients {
                           self->launch_combine_gradient(chunk, dy.contiguous());
                           return {self->ticket()};

@@ -47,8 +47,10 @@ struct ExpertRanks {
 class ExpertExchange : public std::enable_shared_from_this<ExpertExchange> {
  public:
   /// routes of this rank's tokens over all `experts`; hidden features of `dtype`.
+  /// `kept`: what arrives is kept, so that a layer that is recomputed in its backward pass can play
+  /// the same calls again: they give the same tensors, with a graph, and launch nothing.
   ExpertExchange(const ExpertRanks& ranks, int64_t layer, const Routes& routes, int64_t experts,
-                 int64_t hidden, at::ScalarType dtype, int64_t chunks);
+                 int64_t hidden, at::ScalarType dtype, int64_t chunks, bool kept);
 
   /// Launches the dispatch of h [N, hidden]. The gradient of the weights, which are the constructor's
   /// routes', comes back with that of h. -> ticket
@@ -111,6 +113,9 @@ class ExpertExchange : public std::enable_shared_from_this<ExpertExchange> {
   kernels::Plan received_;  ///< of the R rows that came, over this rank's experts
   at::Tensor weight_gradients_;  ///< [R, k], of the received rows
   std::optional<comm::Pending> dispatch_, dispatch_gradient_;
+  bool kept_, sent_ = false, sent_back_ = false;
+  at::Tensor message_;                 ///< the received tokens, if kept
+  std::vector<at::Tensor> combined_;   ///< by chunk, if kept
 };
 
 }  // namespace farskip::model

@@ -33,6 +33,9 @@ struct DispatchOptions {
   int64_t layer = 0;   ///< names its messages
   int64_t chunks = 1;  ///< of the combine (see ExpertExchange)
   at::Tensor chosen = {};  ///< experts in place of the router's choice (see route)
+  bool kept = false;       ///< the layer will be recomputed (see ExpertExchange)
+  /// The exchange of the layer that is recomputed now.
+  std::shared_ptr<ExpertExchange> again = {};
 };
 
 /// Routes and launches. h [N, hidden]

@@ -39,8 +39,8 @@ void ResidualStream::add_shared(at::Tensor output) {
 }
 
 ResidualStream::Terms ResidualStream::release() {
-  if (!routed_) return {full(), {}, {}};
-  return {std::move(base_), std::move(shared_), std::exchange(routed_, std::nullopt)};
+  return {std::move(base_), std::move(shared_), std::move(full_),
+          std::exchange(routed_, std::nullopt)};
 }
 
 }  // namespace farskip::model

@@ -16,7 +16,20 @@ namespace farskip::model {
 /// All tensors are [tokens, hidden].
 class ResidualStream {
  public:
+  /// What the stream is made of between two layers.
+  struct Terms {
+    at::Tensor base;    ///< x + a
+    at::Tensor shared;  ///< s; undefined where there is none
+    at::Tensor full;    ///< x', where it has been settled already
+    std::optional<RoutedOutput> routed;  ///< r, where it is still to be waited for
+  };
+
   explicit ResidualStream(at::Tensor x) : base_(std::move(x)) {}
+  explicit ResidualStream(Terms terms)
+      : base_(std::move(terms.base)),
+        routed_(std::move(terms.routed)),
+        shared_(std::move(terms.shared)),
+        full_(std::move(terms.full)) {}
 
   /// p: everything but the routed output that was added last. Never waits for it.
   at::Tensor partial();
@@ -30,12 +43,8 @@ class ResidualStream {
   /// Adds the shared experts' output; it belongs to the same layer as the routed output before it.
   void add_shared(at::Tensor output);
 
-  /// The terms of x, for a reader that settles it piece by piece; the stream is empty afterwards.
-  struct Terms {
-    at::Tensor base;    ///< x + a; everything where nothing is in flight
-    at::Tensor shared;  ///< s; undefined where nothing is in flight or there is none
-    std::optional<RoutedOutput> routed;
-  };
+  /// Gives the terms to the next layer, or to a reader that settles them piece by piece; the stream
+  /// is empty afterwards.
   Terms release();
 
  private:

@@ -24,6 +24,7 @@ class RoutedOutput {
   /// one in place of wait().
   const std::shared_ptr<ExpertExchange>& exchange() const { return exchange_; }
   const at::Tensor& ticket() const { return ticket_; }
+  kernels::Accumulate accumulate() const { return accumulate_; }
   at::Tensor wait(int64_t chunk) { return exchange_->combine(ticket_, chunk, accumulate_); }
 
  private:

@@ -9,10 +9,9 @@ namespace farskip::schedule {
 
 Ending::Ending(const model::Model& model, model::ResidualStream::Terms terms)
     : model_(model), terms_(std::move(terms)) {
-  if (!terms_.routed || terms_.routed->exchange()) return;
-  const at::Tensor routed = terms_.routed->wait();  // of this rank alone: it is there
-  terms_.base = terms_.base + (terms_.shared.defined() ? routed + terms_.shared : routed);
-  terms_.shared = at::Tensor();
+  if (terms_.routed && terms_.routed->exchange()) return;
+  terms_.base = model::ResidualStream(std::move(terms_)).full();  // it is all there
+  terms_.shared = terms_.full = at::Tensor();
   terms_.routed.reset();
 }
 

@@ -4,6 +4,7 @@
 
 #include "model/residual_stream.h"
 #include "schedule/layer_program.h"
+#include "schedule/recompute.h"
 #include "schedule/tensor_layer.h"
 #include "util/error.h"
 
@@ -37,6 +38,15 @@ at::Tensor cache_rows(const model::Batch& batch, int64_t capacity) {
   return at::tensor(rows, at::kLong).to(batch.tokens.device());
 }
 
+/// What the layers of a pass share; a layer that is recomputed keeps it.
+struct Pass {
+  const model::Model& model;
+  model::Batch batch;
+  ForwardOptions options;
+  model::RopeTable rope;
+  at::Tensor cache_rows;
+};
+
 /// The stream after the last layer, whose combine comes in `chunks`.
 model::ResidualStream run_layers(const model::Model& model, const model::Batch& batch,
                                  const ForwardOptions& options, int64_t chunks) {
@@ -45,8 +55,9 @@ model::ResidualStream run_layers(const model::Model& model, const model::Batch& 
   at::Tensor rows;
   if (options.cache) rows = cache_rows(batch, options.cache->capacity());
   // The layers of all families so far share one kind of rotary positions.
-  const model::RopeTable rope =
-      model::rope_table(config.layers.front().attention.rope, batch.positions, model.dtype);
+  const auto pass = std::make_shared<const Pass>(Pass{
+      model, batch, options,
+      model::rope_table(config.layers.front().attention.rope, batch.positions, model.dtype), rows});
 
   model::ResidualStream stream(model::embedding(batch.tokens, model.weights.embedding));
   const auto observe = [&](int64_t k) {
@@ -54,11 +65,20 @@ model::ResidualStream run_layers(const model::Model& model, const model::Batch& 
   };
   for (int64_t k = 0; k < config.depth(); ++k) {
     observe(k);
-    const model::AttentionContext attention{
-        batch, rope, options.cache ? &options.cache->layer(k) : nullptr, rows};
-    TensorLayer layer(k, config, model.weights.layers[k], attention, options,
-                      k + 1 == config.depth() ? chunks : 1);
-    run_layer(layer, options.connectivity.layer(k), stream);
+    const RunLayer layer = [pass, k, count = k + 1 == config.depth() ? chunks : 1](
+                               model::ResidualStream& stream, const LayerTrace* again) {
+      const Pass& p = *pass;
+      const model::AttentionContext attention{
+          p.batch, p.rope, p.options.cache ? &p.options.cache->layer(k) : nullptr, p.cache_rows};
+      TensorLayer layer(k, p.model.config, p.model.weights.layers[k], attention, p.options, count,
+                        again);
+      run_layer(layer, p.options.connectivity.layer(k), stream);
+      return layer.trace();
+    };
+    const LayerTrace trace = options.recompute && at::GradMode::is_enabled()
+                                 ? run_recomputed(layer, stream)
+                                 : layer(stream, nullptr);
+    if (trace.routes && options.on_routing) options.on_routing(k, *trace.routes);
   }
   observe(config.depth());
   return stream;

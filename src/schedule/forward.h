@@ -20,6 +20,9 @@ struct ForwardOptions {
   /// Keys and values of the batch's segments; null for whole sequences. With a cache no gradients
   /// are recorded.
   model::KvCache* cache = nullptr;
+  /// Keep of each layer only what comes in and what arrives from other ranks, and compute the rest
+  /// again in its backward pass. The same bits.
+  bool recompute = false;
   /// Where the parts of the pass, and of its backward, are written down; null: nowhere.
   PartLog* parts = nullptr;
   /// Gives experts in place of the router's choice (model/synthetic_routes.h); empty: the router's.

@@ -7,19 +7,28 @@
 
 namespace farskip::schedule {
 
+/// What a layer leaves besides its output.
+struct LayerTrace {
+  std::shared_ptr<model::ExpertExchange> exchange;
+  std::optional<model::Routes> routes;  ///< of a MoE layer
+};
+
 class TensorLayer {
  public:
-  /// `chunks`: of the layer's combine.
+  /// `chunks`: of the layer's combine. `again`: the layer has run, and is recomputed.
   TensorLayer(int64_t index, const model::ModelConfig& model, const model::LayerWeights& weights,
               const model::AttentionContext& attention, const ForwardOptions& options,
-              int64_t chunks)
+              int64_t chunks, const LayerTrace* again)
       : index_(index),
         chunks_(chunks),
+        again_(again),
         norm_eps_(model.norm_eps),
         config_(model.layers[index]),
         weights_(weights),
         attention_(attention),
         options_(options) {}
+
+  const LayerTrace& trace() const { return trace_; }
 
   bool is_moe() const { return config_.moe.has_value(); }
   bool has_shared() const { return config_.moe->shared_width > 0; }
@@ -47,8 +56,10 @@ class TensorLayer {
     const at::Tensor h = mlp_norm(x);
     model::DispatchOptions options{options_.ranks, index_, chunks_};
     if (options_.choose) options.chosen = options_.choose(index_, h.size(0), config_.moe->router);
+    options.kept = options_.recompute;
+    if (again_) options.again = again_->exchange;
     auto sent = model::dispatch(h, weights_.moe, *config_.moe, options);
-    if (options_.on_routing) options_.on_routing(index_, sent.routes);
+    trace_ = {sent.exchange, sent.routes};
     sent.ticket = marked(sent.ticket, Part::route);
     return sent;
   }
@@ -78,6 +89,8 @@ class TensorLayer {
   }
 
   int64_t index_, chunks_;
+  const LayerTrace* again_;
+  LayerTrace trace_;
   double norm_eps_;
   const model::LayerConfig& config_;
   const model::LayerWeights& weights_;

@@ -30,7 +30,7 @@ struct Setting {
   Execution execution = Execution::overlapped;
   int64_t queue_bytes = 0;      ///< of weight gradients that may wait
   bool late = false;            ///< messages are
-  std::optional<at::ScalarType> wire = std::nullopt;
+  bool recompute = false;
 };
 
 /// The groups of one rank.
@@ -52,7 +52,7 @@ Outcome distil(const std::string& name, const Setting& setting, const at::Tensor
   const Group rows = setting.late
                          ? comm::delayed(groups.rows, 17 + rank, std::chrono::milliseconds(4))
                          : groups.rows;
-  model::ExpertRanks ranks{.execution = setting.execution, .wire = setting.wire};
+  model::ExpertRanks ranks{.execution = setting.execution};
   if (size > 1) ranks.courier = std::make_shared<comm::Courier>(rows, groups.counts);
   if (setting.queue_bytes > 0)
     ranks.queue = std::make_shared<model::GradientQueue>(setting.queue_bytes);
@@ -64,7 +64,10 @@ Outcome distil(const std::string& name, const Setting& setting, const at::Tensor
   const int64_t depth = teacher.config.depth();
   const auto task = train::distillation(
       teacher, {.connectivity = model::Connectivity::regular(depth), .ranks = ranks}, student,
-      {.connectivity = variant(setting.connectivity, depth), .ranks = ranks}, {.temperature = 2});
+      {.connectivity = variant(setting.connectivity, depth),
+       .ranks = ranks,
+       .recompute = setting.recompute},
+      {.temperature = 2});
 
   const int64_t each = tokens.size(0) / size;
   const at::Tensor own = tokens.narrow(0, rank * each, each);
@@ -145,13 +148,15 @@ TEST_P(Parallel, ComputesWhatOneRankComputes) {
 TEST_P(Parallel, EveryExecutionGivesTheSameBits) {
   const at::Tensor tokens = some_tokens(GetParam(), 4);
   constexpr int64_t kQueues[] = {0, 20000, 1 << 30};
-  for (const int64_t size : {2, 4}) {
+  for (const int64_t size : {1, 2, 4}) {
     std::vector<Setting> settings;
     for (const auto dtype : {at::kFloat, at::kBFloat16})
       for (const std::string& connectivity : kConverted) {
         settings.push_back({connectivity, dtype, Execution::blocking});
         for (const int64_t queue : kQueues)
           settings.push_back({connectivity, dtype, Execution::overlapped, queue, true});
+        settings.push_back({connectivity, dtype, Execution::overlapped, 20000, true, true});
+        settings.push_back({connectivity, dtype, Execution::overlapped, 0, false, true});
       }
     const auto found = over_ranks(size, GetParam(), settings, tokens);
     const Outcome* blocking = nullptr;
@@ -159,7 +164,8 @@ TEST_P(Parallel, EveryExecutionGivesTheSameBits) {
       const Setting& setting = settings[i];
       if (setting.execution == Execution::blocking) blocking = &found[i];
       SCOPED_TRACE(util::concat(setting.connectivity, ", ", size, " ranks, ",
-                                at::toString(setting.dtype), ", queue ", setting.queue_bytes));
+                                at::toString(setting.dtype), ", queue ", setting.queue_bytes,
+                                setting.recompute ? ", recomputed" : ""));
       EXPECT_EQ(found[i].loss, blocking->loss);
       for (const auto& [name, expected] : blocking->gradients)
         EXPECT_TRUE(found[i].gradients.at(name).equal(expected)) << name;
