@@ -5,6 +5,7 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <atomic>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
@@ -38,14 +39,55 @@ class GlooWork : public Work {
   std::shared_ptr<std::atomic<int64_t>> done_ = std::make_shared<std::atomic<int64_t>>(0);
 };
 
+/// Two works that make up one, over the halves of one output.
+class BothWork : public Work {
+ public:
+  BothWork(std::unique_ptr<Work> a, std::unique_ptr<Work> b, at::Tensor output)
+      : a_(std::move(a)), b_(std::move(b)), output_(std::move(output)) {}
+  at::Tensor wait() override {
+    a_->wait();
+    b_->wait();
+    return output_;
+  }
+  bool arrived() const override { return a_->arrived() && b_->arrived(); }
+  Clock::time_point arrival() const override { return std::max(a_->arrival(), b_->arrival()); }
+
+ private:
+  std::unique_ptr<Work> a_, b_;
+  at::Tensor output_;
+};
+
 class GlooBackend : public Backend {
  public:
-  explicit GlooBackend(c10::intrusive_ptr<c10d::Backend> group) : group_(std::move(group)) {}
+  GlooBackend(int64_t rank, c10::intrusive_ptr<c10d::Backend> group,
+              c10::intrusive_ptr<c10d::Backend> downward)
+      : rank_(rank), group_(std::move(group)), downward_(std::move(downward)) {}
 
+  /// Two ranks that send to each other over one connection of Gloo's take turns: a request for data
+  /// stands behind the data that goes the other way, and the link is used in one direction at a
+  /// time. So what goes to lower ranks has connections of its own, and each carries data one way.
   std::unique_ptr<Work> all_to_all(at::Tensor input, at::Tensor output, std::vector<int64_t> sent,
                                    std::vector<int64_t> received) override {
-    auto work = group_->alltoall_base(output, input, received, sent);  // moves from the splits
-    return std::make_unique<GlooWork>(std::move(work), std::move(input), std::move(output));
+    const auto size = static_cast<int64_t>(sent.size());
+    std::vector<int64_t> sent_down(size, 0), received_down(size, 0);
+    int64_t rows_down = 0, rows_from_above = 0;
+    for (int64_t r = 0; r < rank_; ++r) rows_down += sent_down[r] = std::exchange(sent[r], 0);
+    for (int64_t r = rank_ + 1; r < size; ++r)
+      rows_from_above += received_down[r] = std::exchange(received[r], 0);
+    const auto launch = [](auto& group, const at::Tensor& in, const at::Tensor& out, auto& to,
+                           auto& from) {
+      at::Tensor target = out, source = in;
+      auto work = group->alltoall_base(target, source, from, to);  // moves from the splits
+      return std::make_unique<GlooWork>(std::move(work), in, out);
+    };
+    const int64_t rows_up = input.size(0) - rows_down;
+    const int64_t rows_from_below = output.size(0) - rows_from_above;
+    auto down = launch(downward_, input.narrow(0, 0, rows_down),
+                       output.narrow(0, rows_from_below, rows_from_above), sent_down,
+                       received_down);
+    auto up = launch(group_, input.narrow(0, rows_down, rows_up),
+                     output.narrow(0, 0, rows_from_below), sent, received);
+    return std::make_unique<BothWork>(std::move(down), std::move(up), std::move(output));
   }
   std::unique_ptr<Work> all_reduce(at::Tensor output) override {
     std::vector<at::Tensor> tensors{output};
@@ -64,7 +106,8 @@ class GlooBackend : public Backend {
   }
 
  private:
-  c10::intrusive_ptr<c10d::Backend> group_;
+  int64_t rank_;
+  c10::intrusive_ptr<c10d::Backend> group_, downward_;
 };
 
 }  // namespace
@@ -79,11 +122,14 @@ std::shared_ptr<Backend> gloo_backend(const GlooDevice& device,
                                       const c10::intrusive_ptr<c10d::Store>& store,
                                       const std::string& name, int64_t rank, int64_t size,
                                       std::chrono::milliseconds timeout) {
-  auto options = c10d::ProcessGroupGloo::Options::create(timeout);
-  options->devices.push_back(device);
-  return std::make_shared<GlooBackend>(c10::make_intrusive<c10d::ProcessGroupGloo>(
-      c10::make_intrusive<c10d::PrefixStore>(name, store), static_cast<int>(rank),
-      static_cast<int>(size), options));
+  const auto group = [&](const std::string& own_name) {
+    auto options = c10d::ProcessGroupGloo::Options::create(timeout);
+    options->devices.push_back(device);
+    return c10::make_intrusive<c10d::ProcessGroupGloo>(
+        c10::make_intrusive<c10d::PrefixStore>(own_name, store), static_cast<int>(rank),
+        static_cast<int>(size), options);
+  };
+  return std::make_shared<GlooBackend>(rank, group(name), group(name + "/downward"));
 }
 
 }  // namespace farskip::comm
