@@ -1,9 +1,16 @@
 // bench: the executions of one model side by side, in one run.
+#include <ATen/ATen.h>
+
 #include <cstdlib>
+#include <cstring>
+#include <filesystem>
 #include <iostream>
 
-#include "io/json_file.h"
+#include "io/atomic_file.h"
+#include "measure/chrome_trace.h"
 #include "measure/step_report.h"
+#include "measure/timeline_json.h"
+#include "measure/timeline_page.h"
 #include "options.h"
 #include "ranks.h"
 #include "util/error.h"
@@ -17,7 +24,7 @@ struct Options {
   std::string model, config, routing = "uniform", trace;
   bool dummy_weights = false, json = false, layers = false;
   std::vector<int64_t> batch = {1}, sequence = {512};
-  int64_t rounds = 5, warmup = 1, queue_mib = 256;
+  int64_t rounds = 5, warmup = 1, queue_mib = 256, micro_batches = 1;
   uint64_t seed = 0;
   RunOptions run;
 };
@@ -31,6 +38,48 @@ model::ModelConfig config_of(const Options& options) {
                 "it without effect", "--config FILE with it");
   return options.model.empty() ? model::read_config(options.config)
                                : model::read_config(options.model + "/config.json");
+}
+
+/// The timelines of a variant's traced step, of every rank, on rank 0.
+std::vector<measure::Timeline> gather(const measure::Timeline& own, const comm::Group& world) {
+  const std::string text = measure::to_json(own);
+  const at::Tensor lengths =
+      world.all_gather("timelines", at::full({1}, static_cast<int64_t>(text.size()), at::kLong))
+          .wait();
+  at::Tensor bytes = at::zeros({1, lengths.max().item<int64_t>()}, at::kByte);
+  std::memcpy(bytes.data_ptr(), text.data(), text.size());
+  const at::Tensor all = world.all_gather("timelines", bytes).wait();
+  std::vector<measure::Timeline> found;
+  for (int64_t r = 0; r < world.size(); ++r)
+    found.push_back(measure::timeline_from_json(
+        {static_cast<const char*>(all[r].const_data_ptr()),
+         static_cast<size_t>(lengths[r].item<int64_t>())}));
+  return found;
+}
+
+void write_file(const std::filesystem::path& path, const std::string& text) {
+  io::AtomicFile file(path);
+  file.write(text);
+  file.commit();
+}
+
+/// A Chrome trace and a page for the executions over the link: PATH-regular-blocking.json and so on.
+void write_traces(const Options& options, const measure::StepReport& report, const Ranks& ranks) {
+  const measure::StepSetting& setting = report.settings().front();
+  for (const measure::VariantResult& result : setting.variants) {
+    if (!result.variant.network) continue;
+    const auto timelines = gather(result.timeline, ranks.grid.world);
+    if (!ranks.leads()) continue;
+    const std::string name = util::concat(
+        result.variant.converted ? "farskip" : "regular", "-",
+        result.variant.execution == model::Execution::blocking ? "blocking" : "overlapped");
+    const std::string title =
+        util::concat("A training step, ", name, ": ", setting.batch, " x ", setting.sequence,
+                     " tokens a rank, link ", report.link);
+    write_file(options.trace + "-" + name + ".json", measure::chrome_trace(timelines, title));
+    write_file(options.trace + "-" + name + ".html", measure::timeline_page(timelines, title));
+    std::cerr << "timeline: " << options.trace << "-" << name << ".html (.json for Perfetto)\n";
+  }
 }
 
 void run_train(Options options) {
@@ -68,6 +117,7 @@ void run_train(Options options) {
                      model, ranks.grid, measure::StepReport::variants(),
                      {.batch = batch,
                       .sequence = sequence,
+                      .micro_batches = options.micro_batches,
                       .rounds = options.rounds,
                       .warmup = options.warmup,
                       .queue_bytes = options.queue_mib << 20,
@@ -78,6 +128,7 @@ void run_train(Options options) {
                       .seed = options.seed,
                       .traced = true}));
     }
+  if (!options.trace.empty()) write_traces(options, report, ranks);
   if (!ranks.leads()) return;
   if (options.json) {
     std::cout << report.json().dump() << "\n";
@@ -102,6 +153,10 @@ void add_train(CLI::App& bench) {
       ->delimiter(',')
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
+  verb.add_option("--micro-batches", options->micro_batches,
+                  "In a step: weight gradients of one may fill waits in the forward of the next")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
   verb.add_option("--routing", options->routing,
                   "real: the router's; uniform: at random; balanced: round robin, which flatters")
       ->check(CLI::IsMember({"real", "uniform", "balanced"}))
@@ -117,6 +172,9 @@ void add_train(CLI::App& bench) {
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   verb.add_flag("--by-layer", options->layers, "Also a table of the layers");
+  verb.add_option("--trace", options->trace,
+                  "Also write PATH-regular-blocking.html and so on: a picture of one step of every "
+                  "rank, and .json for Perfetto or chrome://tracing");
   add_seed(verb, options->seed);
   add_json(verb, options->json);
   add_run_options(verb, options->run);

@@ -14,12 +14,14 @@ namespace {
 struct Options {
   int64_t ranks = 0;
   std::optional<std::string> link;
+  std::string bind = "cores";
   std::vector<std::string> words;
 };
 
 void run(const Options& options) {
   comm::LocalRanks ranks;
   ranks.count = options.ranks;
+  ranks.bind = options.bind == "cores";
   if (options.link) ranks.link = comm::link_rate(*options.link);
   ranks.command = options.words;
   ranks.command.insert(ranks.command.begin(), std::filesystem::read_symlink("/proc/self/exe"));
@@ -37,6 +39,11 @@ void add_launch(CLI::App& app) {
   verb.add_option("--link", options->link,
                   "Emulate a network between the ranks: what each can send and receive, such as "
                   "500mbit or 2.5gbit (default: the machine's loopback)");
+  verb.add_option("--bind", options->bind,
+                  "cores: keep every rank to its share of the processors, where they are enough; "
+                  "none")
+      ->check(CLI::IsMember({"cores", "none"}))
+      ->capture_default_str();
   verb.add_option("VERB", options->words, "The verb and its options, after `--`")->required();
   examples(verb, {"farskip launch --ranks 2 -- inspect DeepSeek-V2-Lite",
                   "farskip launch --ranks 2 --link 500mbit -- eval DeepSeek-V2-Lite --data "

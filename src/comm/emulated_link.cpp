@@ -27,6 +27,8 @@ constexpr int64_t kMostRanks = 254;
 /// Bytes of a frame's payload: as clusters have it, and so that the bucket, which counts frame by
 /// frame, takes less of the processor time that the ranks compute with.
 constexpr const char* kFrame = "9000";
+/// Frames that travel as one: less than the bucket holds, or it would take them apart.
+constexpr const char* kTrain = "27000";
 
 using Words = std::vector<std::string>;
 
@@ -153,11 +155,12 @@ EmulatedNetwork::EmulatedNetwork(int64_t ranks, const LinkRate& rate) {
           "/proc/self/fd/3"},
          "a kernel with veth");
     make({"address", "add", util::concat(kAddresses, rank + 1, "/24"), "dev", kInterface}, "IPv4");
-    make({"link", "set", kInterface, "mtu", kFrame, "up"}, "a kernel with veth");
+    make({"link", "set", kInterface, "mtu", kFrame, "gso_max_size", kTrain, "up"},
+         "a kernel with veth");
     limit(kInterface);
     if (setns(switch_.get(), CLONE_NEWNET) != 0)
       throw Error(util::concat("launch --link: setns: ", std::strerror(errno)));
-    make({"link", "set", port, "mtu", kFrame, "master", "switch", "up"}, "a kernel with bridges");
+    make({"link", "set", port, "mtu", kFrame, "gso_max_size", kTrain, "master", "switch", "up"}, "a kernel with bridges");
     limit(port);
   }
 }

@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
@@ -178,6 +179,7 @@ class Launch {
     unsetenv("TORCHELASTIC_USE_AGENT_STORE");
     set("OMP_NUM_THREADS", std::max<int64_t>(1, std::thread::hardware_concurrency() / ranks_.count),
         false);
+    if (ranks_.bind) bind(rank);
     if (network_) {
       if (!network_->enter(rank)) give_up("network namespace");
       setenv("GLOO_SOCKET_IFNAME", EmulatedNetwork::kInterface, 1);
@@ -191,6 +193,19 @@ class Launch {
     arguments.push_back(nullptr);
     execvp(arguments.front(), arguments.data());
     give_up(arguments.front());
+  }
+
+  /// To a part of the processors that this process may use, which follow one another.
+  void bind(int64_t rank) const {
+    cpu_set_t ours, own;
+    CPU_ZERO(&own);
+    if (sched_getaffinity(0, sizeof ours, &ours) != 0) return;
+    const int64_t each = CPU_COUNT(&ours) / ranks_.count;
+    if (each == 0) return;
+    int64_t index = 0;
+    for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu)
+      if (CPU_ISSET(cpu, &ours) && index++ / each == rank) CPU_SET(cpu, &own);
+    sched_setaffinity(0, sizeof own, &own);
   }
 
   /// Ends a rank that has not become its command.

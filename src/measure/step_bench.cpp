@@ -56,7 +56,12 @@ class Bench {
     }
     grid_.world.barrier("benchmark");
     const auto start = Clock::now();
-    const double forward_time = pass(forward, ranks.queue.get(), timeline ? &parts : nullptr);
+    double forward_time = 0;
+    for (int64_t i = 0; i < options_.micro_batches; ++i)
+      forward_time += pass(forward, timeline ? &parts : nullptr);
+    if (timeline) parts.enter(schedule::Part::update, -1, true);  // what the queue still holds
+    if (ranks.queue) ranks.queue->drain();
+    if (timeline) parts.leave();
     const auto end = Clock::now();
     if (courier) courier->record(nullptr);
     if (timeline) *timeline = {grid_.rank(), start, end, parts.spans, log.messages};
@@ -68,8 +73,7 @@ class Bench {
 
  private:
   /// Forward, loss, backward. -> seconds of the forward pass
-  double pass(const schedule::ForwardOptions& options, model::GradientQueue* queue,
-              schedule::PartLog* parts) {
+  double pass(const schedule::ForwardOptions& options, schedule::PartLog* parts) {
     auto mark = Clock::now();
     schedule::Ending ending =
         schedule::begin_forward(model_, model::Batch::whole(tokens_), options);
@@ -89,9 +93,6 @@ class Bench {
     }
     if (parts) parts->leave();
     ending.backward();
-    if (parts) parts->enter(schedule::Part::update, -1, true);  // what the queue still holds
-    if (queue) queue->drain();
-    if (parts) parts->leave();
     return forward;
   }
 

@@ -23,6 +23,7 @@ struct Variant {
 struct StepBenchOptions {
   int64_t batch = 1;  ///< sequences a rank
   int64_t sequence = 512;
+  int64_t micro_batches = 1;  ///< in a step; weight gradients of one may fill waits of the next
   int64_t rounds = 5, warmup = 1;
   int64_t queue_bytes = int64_t{256} << 20;  ///< of weight gradients that fill waits
   model::Routing routing = model::Routing::real;
@@ -54,7 +55,7 @@ struct VariantResult {
   Timeline timeline;  ///< this rank's, of the traced step
 };
 
-/// Every rank calls it. A step is forward, loss and backward of one micro-batch, until the last
+/// Every rank calls it. A step is forward, loss and backward of its micro-batches, until the last
 /// weight gradient is there; gradient reduction and optimizer are not in it. Variants take turns,
 /// round by round.
 std::vector<VariantResult> bench_steps(model::Model& model, const comm::Grid& grid,

@@ -10,11 +10,13 @@ namespace farskip::schedule {
 /// One layer in the training layout (attention data-parallel, experts behind an all-to-all; with
 /// one rank nothing is on the wire). For farskip this is the schedule of arXiv 2511.11505: the
 /// dispatch runs under attention's core, the combine under the shared experts and the next layer's
-/// attention preparation. Regular layers get the overlap that their dependencies allow.
+/// attention preparation; or, where that fits the messages better, the shared experts run under the
+/// dispatch and attention's core under the combine. Regular layers get the overlap that their
+/// dependencies allow.
 ///
-/// Layer offers: is_moe(), has_shared(), attention_prepare(x), attend(prepared), dense(x),
-/// dispatch(x) -> sent (launched), experts(sent) -> outputs (waits for the dispatch), combine(sent,
-/// outputs) -> pending, shared(sent). Stream offers what model::ResidualStream does.
+/// Layer offers: is_moe(), has_shared(), attends_late(), attention_prepare(x), attend(prepared),
+/// dense(x), dispatch(x) -> sent (launched), experts(sent) -> outputs (waits for the dispatch),
+/// combine(sent, outputs) -> pending, shared(sent). Stream offers what model::ResidualStream does.
 template <class Layer, class Stream>
 void run_layer(Layer& layer, model::LayerConnectivity reads, Stream& stream) {
   auto prepared =
@@ -37,7 +39,15 @@ void run_layer(Layer& layer, model::LayerConnectivity reads, Stream& stream) {
     stream.add_routed(layer.combine(sent, std::move(outputs)));
     if (layer.has_shared()) stream.add_shared(layer.shared(sent));
   };
-  if (reads.mlp_outdated) {
+  if (reads.mlp_outdated && layer.attends_late()) {
+    auto sent = layer.dispatch(stream.full());
+    auto shared = layer.shared(sent);
+    auto outputs = layer.experts(sent);
+    auto routed = layer.combine(sent, std::move(outputs));
+    stream.add(layer.attend(std::move(prepared)));
+    stream.add_routed(std::move(routed));
+    stream.add_shared(std::move(shared));
+  } else if (reads.mlp_outdated) {
     auto sent = layer.dispatch(stream.full());
     stream.add(layer.attend(std::move(prepared)));
     finish(std::move(sent));

@@ -4,6 +4,7 @@
 #include "model/moe.h"
 #include "model/ops.h"
 #include "schedule/forward.h"
+#include "schedule/layer_work.h"
 
 namespace farskip::schedule {
 
@@ -21,6 +22,7 @@ class TensorLayer {
               int64_t chunks, const LayerTrace* again)
       : index_(index),
         chunks_(chunks),
+        hidden_(model.hidden),
         again_(again),
         norm_eps_(model.norm_eps),
         config_(model.layers[index]),
@@ -32,6 +34,19 @@ class TensorLayer {
 
   bool is_moe() const { return config_.moe.has_value(); }
   bool has_shared() const { return config_.moe->shared_width > 0; }
+
+  /// Whether attention's core runs under the combine and the shared experts under the dispatch: if
+  /// that makes the tighter of the two windows wider, for the messages that run in them. A matter of
+  /// shapes alone, so that every rank and every execution does the same.
+  bool attends_late() const {
+    if (!is_moe() || !has_shared()) return false;
+    const LayerWork work = layer_work(config_, hidden_, attention_.batch, options_.ranks.size());
+    const double paper = std::min(work.attend / work.dispatch_rows,
+                                  (work.shared + work.prepare) / work.combine_rows);
+    const double late = std::min(work.shared / work.dispatch_rows,
+                                 (work.attend + work.prepare) / work.combine_rows);
+    return late > paper;
+  }
 
   model::PreparedAttention attention_prepare(const at::Tensor& x) {
     enter(Part::attention_prepare);
@@ -88,14 +103,14 @@ class TensorLayer {
     return model::rms_norm(x, weights_.mlp_norm, norm_eps_);
   }
 
-  int64_t index_, chunks_;
+  int64_t index_, chunks_, hidden_;
   const LayerTrace* again_;
-  LayerTrace trace_;
   double norm_eps_;
   const model::LayerConfig& config_;
   const model::LayerWeights& weights_;
   const model::AttentionContext& attention_;
   const ForwardOptions& options_;
+  LayerTrace trace_;
 };
 
 }  // namespace farskip::schedule

@@ -1,0 +1,21 @@
+// How much a layer's parts compute, and its messages carry, for a token.
+#pragma once
+#include "model/batch.h"
+#include "model/config.h"
+
+namespace farskip::schedule {
+
+/// Multiplications a token, and rows a token that go to other ranks.
+struct LayerWork {
+  double prepare = 0;  ///< attention before its core
+  double attend = 0;   ///< core and output projection
+  double shared = 0;
+  double dispatch_rows = 0;  ///< one for each rank that has an expert of the token's, at random
+  double combine_rows = 0;   ///< one for each expert
+};
+
+/// Of a MoE layer; `hidden` as the weights have it.
+LayerWork layer_work(const model::LayerConfig& layer, int64_t hidden, const model::Batch& batch,
+                     int64_t ranks);
+
+}  // namespace farskip::schedule
