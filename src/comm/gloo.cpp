@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <functional>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 
@@ -59,15 +60,15 @@ class BothWork : public Work {
 
 class GlooBackend : public Backend {
  public:
-  GlooBackend(int64_t rank, c10::intrusive_ptr<c10d::Backend> group,
-              c10::intrusive_ptr<c10d::Backend> downward)
-      : rank_(rank), group_(std::move(group)), downward_(std::move(downward)) {}
+  using Make = std::function<c10::intrusive_ptr<c10d::Backend>(const std::string& suffix)>;
+  GlooBackend(int64_t rank, Make make) : rank_(rank), make_(std::move(make)), group_(make_("")) {}
 
   /// Two ranks that send to each other over one connection of Gloo's take turns: a request for data
   /// stands behind the data that goes the other way, and the link is used in one direction at a
   /// time. So what goes to lower ranks has connections of its own, and each carries data one way.
   std::unique_ptr<Work> all_to_all(at::Tensor input, at::Tensor output, std::vector<int64_t> sent,
                                    std::vector<int64_t> received) override {
+    if (!downward_) downward_ = make_("/downward");  // every rank comes here at the same message
     const auto size = static_cast<int64_t>(sent.size());
     std::vector<int64_t> sent_down(size, 0), received_down(size, 0);
     int64_t rows_down = 0, rows_from_above = 0;
@@ -107,6 +108,7 @@ class GlooBackend : public Backend {
 
  private:
   int64_t rank_;
+  Make make_;
   c10::intrusive_ptr<c10d::Backend> group_, downward_;
 };
 
@@ -122,14 +124,14 @@ std::shared_ptr<Backend> gloo_backend(const GlooDevice& device,
                                       const c10::intrusive_ptr<c10d::Store>& store,
                                       const std::string& name, int64_t rank, int64_t size,
                                       std::chrono::milliseconds timeout) {
-  const auto group = [&](const std::string& own_name) {
+  const auto make = [=](const std::string& suffix) {
     auto options = c10d::ProcessGroupGloo::Options::create(timeout);
     options->devices.push_back(device);
     return c10::make_intrusive<c10d::ProcessGroupGloo>(
-        c10::make_intrusive<c10d::PrefixStore>(own_name, store), static_cast<int>(rank),
+        c10::make_intrusive<c10d::PrefixStore>(name + suffix, store), static_cast<int>(rank),
         static_cast<int>(size), options);
   };
-  return std::make_shared<GlooBackend>(rank, group(name), group(name + "/downward"));
+  return std::make_shared<GlooBackend>(rank, make);
 }
 
 }  // namespace farskip::comm

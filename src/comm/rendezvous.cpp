@@ -65,15 +65,22 @@ Group Rendezvous::all() {
 }
 
 Group Rendezvous::split(int64_t color) {
-  const Group everyone = all();
-  const at::Tensor colors =
-      everyone.all_gather("forming groups", at::full({1}, color, at::kLong)).wait();
+  const std::string name = state_->next_name(), own_color = std::to_string(color);
   std::vector<int64_t> members;
-  for (int64_t r = 0; r < size(); ++r)
-    if (colors[r].item<int64_t>() == color) members.push_back(r);
+  if (size() == 1) return {};
+  try {
+    c10d::Store& store = *state_->store;
+    const auto key = [&](int64_t rank) { return util::concat(name, "/color/", rank); };
+    store.set(key(rank()), std::vector<uint8_t>(own_color.begin(), own_color.end()));
+    for (int64_t r = 0; r < size(); ++r) {
+      const auto theirs = store.get(key(r));
+      if (std::string(theirs.begin(), theirs.end()) == own_color) members.push_back(r);
+    }
+  } catch (const std::exception& error) {
+    throw comm_error("forming groups", rank(), size(), error);
+  }
   const auto own = std::find(members.begin(), members.end(), rank()) - members.begin();
-  return state_->make(util::concat(state_->next_name(), "/", color), own,
-                      static_cast<int64_t>(members.size()));
+  return state_->make(util::concat(name, "/", color), own, static_cast<int64_t>(members.size()));
 }
 
 void Rendezvous::agree(const std::vector<std::pair<std::string, std::string>>& facts) {

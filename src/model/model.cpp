@@ -46,7 +46,7 @@ class Block {
 /// if its dtype is right, and several are copied into the stacked parameter.
 at::Tensor load_parameter(const io::Checkpoint& checkpoint, const Binding& binding,
                           at::TensorOptions options, std::optional<Block>& block) {
-  if (binding.pieces.size() == 1 && !block)
+  if (binding.pieces.size() == 1 && binding.pieces.front().expert < 0 && !block)
     return checkpoint.require(binding.pieces.front().name, binding.shape).to(options);
   const at::Tensor value =
       block ? block->take(binding.shape, c10::typeMetaToScalarType(options.dtype()))

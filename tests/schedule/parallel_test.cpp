@@ -21,6 +21,7 @@ using comm::Rendezvous;
 /// experts are this rank's; the others are summed over the ranks.
 struct Outcome {
   double loss = 0;
+  at::Tensor logits;  ///< of all rows
   std::map<std::string, at::Tensor> gradients;
 };
 
@@ -67,12 +68,22 @@ Outcome distil(const std::string& name, const Setting& setting, const at::Tensor
       {.connectivity = variant(setting.connectivity, depth),
        .ranks = ranks,
        .recompute = setting.recompute},
-      {.temperature = 2});
+      {.loss = setting.connectivity == "regular"
+                   ? train::DistillationOptions::Loss::cross_entropy
+                   : train::DistillationOptions::Loss::kl,
+       .temperature = 2});
 
   const int64_t each = tokens.size(0) / size;
   const at::Tensor own = tokens.narrow(0, rank * each, each);
   const train::Rows batch{own, at::roll(own, -1, 1), at::ones_like(own, at::kBool)};
   Outcome outcome;
+  {
+    const at::NoGradGuard no_grad;
+    outcome.logits = logits(
+        student, forward(student, model::Batch::whole(own),
+                         {.connectivity = variant(setting.connectivity, depth), .ranks = ranks}));
+    outcome.logits = groups.sums.all_gather("logits", outcome.logits).wait();
+  }
   outcome.loss = task->backward(batch, 1.0 / static_cast<double>(tokens.numel()), 1.0 / size).loss;
   if (ranks.queue) ranks.queue->drain();
   // One message for all that is held by every rank: the loss and most gradients.
@@ -120,19 +131,20 @@ at::Tensor some_tokens(const std::string& name, int64_t rows) {
       .clamp_min(0);
 }
 
-const std::vector<std::string> kConverted = {"farskip", "attention", "moe", "farskip.last2"};
+const std::vector<std::string> kConnectivities(std::begin(kVariants), std::end(kVariants));
 
 class Parallel : public testing::TestWithParam<std::string> {};
 
 TEST_P(Parallel, ComputesWhatOneRankComputes) {
   const at::Tensor tokens = some_tokens(GetParam(), 4);
   std::vector<Setting> settings;
-  for (const std::string& connectivity : kConverted) settings.push_back({connectivity});
+  for (const std::string& connectivity : kConnectivities) settings.push_back({connectivity});
   const auto one = over_ranks(1, GetParam(), settings, tokens);
   for (const int64_t size : {2, 4}) {
     const auto many = over_ranks(size, GetParam(), settings, tokens);
     for (size_t i = 0; i < settings.size(); ++i) {
       SCOPED_TRACE(util::concat(settings[i].connectivity, ", ", size, " ranks"));
+      EXPECT_LT(relative_error(many[i].logits, one[i].logits), 1e-9);
       EXPECT_NEAR(many[i].loss, one[i].loss, 1e-9 * std::abs(one[i].loss));
       ASSERT_EQ(many[i].gradients.size(), one[i].gradients.size());
       for (const auto& [name, expected] : one[i].gradients) {
@@ -147,26 +159,26 @@ TEST_P(Parallel, ComputesWhatOneRankComputes) {
 
 TEST_P(Parallel, EveryExecutionGivesTheSameBits) {
   const at::Tensor tokens = some_tokens(GetParam(), 4);
-  constexpr int64_t kQueues[] = {0, 20000, 1 << 30};
   for (const int64_t size : {1, 2, 4}) {
     std::vector<Setting> settings;
     for (const auto dtype : {at::kFloat, at::kBFloat16})
-      for (const std::string& connectivity : kConverted) {
+      for (const std::string& connectivity : kConnectivities) {
         settings.push_back({connectivity, dtype, Execution::blocking});
-        for (const int64_t queue : kQueues)
-          settings.push_back({connectivity, dtype, Execution::overlapped, queue, true});
+        settings.push_back({connectivity, dtype, Execution::overlapped, 1 << 30, true});
         settings.push_back({connectivity, dtype, Execution::overlapped, 20000, true, true});
-        settings.push_back({connectivity, dtype, Execution::overlapped, 0, false, true});
+        settings.push_back({connectivity, dtype, Execution::overlapped, 0, false});
+        settings.push_back({connectivity, dtype, Execution::blocking, 0, false, true});
       }
     const auto found = over_ranks(size, GetParam(), settings, tokens);
     const Outcome* blocking = nullptr;
     for (size_t i = 0; i < settings.size(); ++i) {
       const Setting& setting = settings[i];
-      if (setting.execution == Execution::blocking) blocking = &found[i];
+      if (setting.execution == Execution::blocking && !setting.recompute) blocking = &found[i];
       SCOPED_TRACE(util::concat(setting.connectivity, ", ", size, " ranks, ",
                                 at::toString(setting.dtype), ", queue ", setting.queue_bytes,
                                 setting.recompute ? ", recomputed" : ""));
       EXPECT_EQ(found[i].loss, blocking->loss);
+      EXPECT_TRUE(found[i].logits.equal(blocking->logits));
       for (const auto& [name, expected] : blocking->gradients)
         EXPECT_TRUE(found[i].gradients.at(name).equal(expected)) << name;
     }

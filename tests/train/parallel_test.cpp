@@ -1,0 +1,208 @@
+// Training on several ranks: the same curve as on one, the same bits in every execution, a part of
+// the optimizer's state on each, and runs that go on with another number of ranks.
+#include <ATen/ATen.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "comm/rendezvous.h"
+#include "comm/substitutes.h"
+#include "../support/golden.h"
+#include "support.h"
+#include "train/trainer.h"
+#include "util/error.h"
+
+namespace farskip::train {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct Setting {
+  int64_t ranks = 1, ep = 1;
+  model::Execution execution = model::Execution::overlapped;
+  bool late = false, recompute = false;
+  int64_t queue_bytes = 1 << 20;
+};
+
+struct Plan {
+  std::string model;
+  at::ScalarType dtype = at::kFloat;
+  int64_t steps = 5;
+  bool distil = false;
+};
+
+/// What is left of a run.
+struct Outcome {
+  std::map<std::string, at::Tensor> weights;
+  std::vector<double> losses;
+  int64_t state_bytes = 0;  ///< of the optimizer, on rank 0
+};
+
+std::string text() {
+  std::string text;
+  for (int i = 0; i < 160; ++i) text += "the quick fox number " + std::to_string(i % 7) + "\n";
+  return text;
+}
+
+void run_rank(const Plan& plan, const Setting& setting, const fs::path& data, const fs::path& out,
+              bool resume, comm::Rendezvous& rendezvous, Outcome& outcome) {
+  comm::Grid grid = comm::make_grid(rendezvous, setting.ep);
+  if (setting.late && grid.courier) {
+    const int64_t color = grid.rank() / grid.ep;
+    comm::Group rows = rendezvous.split(color), counts = rendezvous.split(color);
+    grid.courier = std::make_shared<comm::Courier>(
+        comm::delayed(rows, 5 + grid.rank(), std::chrono::milliseconds(3)), counts);
+  }
+  const model::ExpertShare share{grid.expert_part(), grid.ep};
+  const model::Model teacher = model::load_model(golden(plan.model), plan.dtype, at::kCPU,
+                                                 model::Residence::mapped, share);
+  model::Model student = teacher.trainable();
+  model::ExpertRanks ranks{.courier = grid.courier, .execution = setting.execution};
+  if (setting.execution == model::Execution::overlapped && grid.courier)
+    ranks.queue = std::make_shared<model::GradientQueue>(setting.queue_bytes);
+  for (model::Parameter* parameter : student.parameters()) parameter->queue = ranks.queue;
+  student.weights.head.queue = ranks.queue;
+
+  const int64_t depth = student.config.depth();
+  const model::Connectivity far(model::ConnectivityKind::farskip, {0, depth}, depth);
+  const schedule::ForwardOptions forward{
+      .connectivity = far, .ranks = ranks, .recompute = setting.recompute};
+  const bool biased = plan.model == "deepseek_v3";
+  const auto task =
+      plan.distil
+          ? distillation(teacher,
+                         {.connectivity = model::Connectivity::regular(depth), .ranks = ranks},
+                         student, forward, {}, grid.world)
+          : pretraining(student, forward,
+                        {.kind = biased ? Balance::bias : Balance::auxiliary, .alpha = 0.01},
+                        grid.world);
+  const TextCodec codec = byte_codec();
+  const Pieces pieces({data}, 200);
+  Loader loader(pieces, codec, 8, 16, 5);
+  const Rows validation = first_rows(pieces, codec, 16, 80);
+  TrainerOptions options;
+  options.micro_rows = 1;
+  options.rate = {.peak = 3e-3, .final = 1e-4, .warmup = 2, .steps = plan.steps};
+  options.eval_every = options.checkpoint_every = 3;
+  options.grid = grid;
+  options.queue = ranks.queue;
+  RunDirectory directory(out, resume, grid.world);
+  Trainer trainer(student, far, *task, loader, &validation, directory, options);
+  if (resume) trainer.resume();
+  outcome.losses.push_back(trainer.run().loss);
+  for (const model::Binding& binding : model::bind(student.weights, student.config, share))
+    for (const model::Piece& piece : binding.pieces)
+      outcome.weights[piece.name] = binding.view(binding.parameter->value.detach(), piece).clone();
+}
+
+Outcome run(const Plan& plan, const Setting& setting, const fs::path& data, const fs::path& out,
+            bool resume = false) {
+  const at::AutoGradMode gradients(true);
+  std::vector<Outcome> found(setting.ranks);
+  comm::Rendezvous::threads(setting.ranks, [&](comm::Rendezvous& rendezvous) {
+    run_rank(plan, setting, data, out, resume, rendezvous, found[rendezvous.rank()]);
+  });
+  for (const Outcome& one : found)
+    found[0].weights.insert(one.weights.begin(), one.weights.end());
+  std::ifstream metrics(out / "metrics.jsonl");
+  found[0].losses.clear();
+  for (std::string line; std::getline(metrics, line);) {
+    const auto record = nlohmann::json::parse(line);
+    if (record.contains("loss")) found[0].losses.push_back(record["loss"].get<double>());
+  }
+  return found[0];
+}
+
+class Ranks : public testing::TestWithParam<std::string> {};
+
+TEST_P(Ranks, WeightsAfterFiveStepsHaveTheSameBitsInEveryExecution) {
+  const Folder folder;
+  const fs::path data = folder.file("text.txt", text());
+  const Plan plan{GetParam(), at::kBFloat16};
+  using model::Execution;
+  for (const int64_t ranks : {2, 4}) {
+    const Outcome blocking =
+        run(plan, {ranks, ranks, Execution::blocking}, data, folder / std::to_string(ranks));
+    int64_t i = 0;
+    for (const Setting& setting :
+         {Setting{ranks, ranks, Execution::overlapped, true, false, 20000},
+          Setting{ranks, ranks, Execution::overlapped, true, true}}) {
+      const Outcome other =
+          run(plan, setting, data, folder / util::concat(ranks, "-", i++));
+      EXPECT_EQ(other.losses, blocking.losses);
+      for (const auto& [name, expected] : blocking.weights)
+        EXPECT_TRUE(other.weights.at(name).equal(expected)) << ranks << " ranks: " << name;
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, Ranks, testing::ValuesIn(test::golden_models()),
+                         [](const auto& info) { return info.param; });
+
+TEST(RanksTogether, HaveTheCurveOfOneRank) {
+  const Folder folder;
+  const fs::path data = folder.file("text.txt", text());
+  for (const char* model : {"deepseek_v2", "deepseek_v3", "qwen3_moe"}) {
+    const Plan plan{model, at::kFloat, 12, std::string(model) == "deepseek_v2"};
+    const Outcome one = run(plan, {}, data, folder / model / "one");
+    ASSERT_EQ(one.losses.size(), 12u);
+    for (const Setting& setting : {Setting{2, 2}, Setting{4, 4}, Setting{4, 2}, Setting{4, 1}}) {
+      SCOPED_TRACE(util::concat(model, ", ", setting.ranks, " ranks, ep ", setting.ep));
+      const Outcome many = run(plan, setting, data,
+                               folder / model / util::concat(setting.ranks, "x", setting.ep));
+      ASSERT_EQ(many.losses.size(), one.losses.size());
+      for (size_t i = 0; i < one.losses.size(); ++i)
+        EXPECT_NEAR(many.losses[i], one.losses[i], 2e-3 * std::abs(one.losses[i])) << "step " << i;
+      EXPECT_NEAR(many.losses[0], one.losses[0], 1e-5 * std::abs(one.losses[0]));
+    }
+  }
+}
+
+TEST(RanksTogether, GoOnWithAnotherNumberOfRanks) {
+  const Folder folder;
+  const fs::path data = folder.file("text.txt", text());
+  const Plan plan{"deepseek_v3", at::kBFloat16, 6};
+  const Outcome whole = run(plan, {2, 2}, data, folder / "whole");
+  for (const Setting& setting : {Setting{2, 2}, Setting{1, 1}, Setting{4, 4}, Setting{4, 2}}) {
+    const fs::path out = folder / util::concat("from-", setting.ranks, "x", setting.ep);
+    fs::copy(folder / "whole", out, fs::copy_options::recursive);
+    fs::remove_all(out / "checkpoints" / "step-6");
+    std::ofstream(out / "checkpoints" / "latest") << "step-3\n";
+    const Outcome resumed = run(plan, setting, data, out, /*resume=*/true);
+    ASSERT_EQ(resumed.losses.size(), 6u);
+    const bool same = setting.ranks == 2;
+    for (size_t i = 3; i < 6; ++i)
+      EXPECT_NEAR(resumed.losses[i], whole.losses[i], same ? 0 : 2e-2 * whole.losses[i]);
+    if (!same) continue;
+    for (const auto& [name, expected] : whole.weights)
+      EXPECT_TRUE(resumed.weights.at(name).equal(expected)) << name;
+  }
+}
+
+TEST(RanksTogether, ShareTheOptimizersState) {
+  int64_t alone = 0;
+  for (const auto& [ranks, ep] : {std::pair<int64_t, int64_t>{1, 1}, {2, 2}, {4, 2}, {4, 1}}) {
+    std::vector<int64_t> bytes(ranks);
+    comm::Rendezvous::threads(ranks, [&, ep = ep](comm::Rendezvous& rendezvous) {
+      const comm::Grid grid = comm::make_grid(rendezvous, ep);
+      model::Model model = model::load_model(golden("deepseek_v2"), at::kBFloat16, at::kCPU,
+                                             model::Residence::mapped, {grid.expert_part(), ep})
+                               .trainable();
+      const GradientSync sync(model, grid);
+      bytes[grid.rank()] = AdamW(sync.owned(), {}).state_bytes();
+    });
+    int64_t sum = 0;
+    for (const int64_t one : bytes) sum += one;
+    if (ranks == 1) alone = sum;
+    EXPECT_EQ(sum, alone) << "every element once";
+    EXPECT_LE(*std::max_element(bytes.begin(), bytes.end()), alone / ranks + alone / 50);
+  }
+}
+
+TEST(RanksTogether, RefuseRowsThatCannotBeSharedOut) {
+  const Folder folder;
+  const fs::path data = folder.file("text.txt", text());
+  EXPECT_THROW(run({"deepseek_v2"}, {3, 1}, data, folder / "out"), InputError);
+}
+
+}  // namespace
+}  // namespace farskip::train

@@ -1,0 +1,160 @@
+// farskip launch with training verbs, as a user runs them: what happens when a rank fails.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/wait.h>
+
+#include <chrono>
+#include <regex>
+#include <thread>
+
+#include "io/json_file.h"
+#include "support.h"
+
+namespace farskip::train {
+namespace {
+
+namespace fs = std::filesystem;
+using std::chrono::seconds;
+using testing::HasSubstr;
+
+class RankVerbs : public testing::Test {
+ protected:
+  RankVerbs() {
+    io::Json config = io::read_json_file(demo_ / "config.json");
+    config["hidden_size"] = 32;
+    config["num_hidden_layers"] = 3;
+    config["intermediate_size"] = 48;
+    config["moe_intermediate_size"] = 16;
+    config["n_routed_experts"] = 4;
+    config["num_experts_per_tok"] = 2;
+    config["num_attention_heads"] = config["num_key_value_heads"] = 2;
+    io::write_json_file(folder_ / "config.json", config);
+    std::string text;
+    for (int i = 0; i < 3000; ++i)
+      text += "It was the best of times, number " + std::to_string(i) + ".\n";
+    folder_.file("text.txt", text);
+  }
+  std::string pretrain(const std::string& out, const std::string& more = "") const {
+    return "pretrain --config '" + (folder_ / "config.json").string() + "' --tokenizer '" +
+           demo_.string() + "' --data '" + (folder_ / "text.txt").string() + "' --out '" +
+           (folder_ / out).string() +
+           "' --sequence 32 --batch-tokens 128 --threads 1 --timeout 20 " + more;
+  }
+  pid_t start(const std::string& command) const {
+    const pid_t child = fork();
+    if (child == 0) {
+      const std::string line =
+          "exec " + command + " > '" + (folder_ / "log").string() + "' 2>&1";
+      execl("/bin/sh", "sh", "-c", line.c_str(), nullptr);
+      _exit(127);
+    }
+    return child;
+  }
+  static int finish(pid_t child) {
+    int status = 0;
+    waitpid(child, &status, 0);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+  }
+  int run(const std::string& command) const { return finish(start(command)); }
+  std::string launch(int ranks, const std::string& words) const {
+    return "'" FARSKIP_BINARY "' launch --ranks " + std::to_string(ranks) + " -- " + words;
+  }
+  std::string log() const {
+    std::ifstream in(folder_ / "log", std::ios::binary);
+    return {std::istreambuf_iterator<char>(in), {}};
+  }
+  /// The process of a rank, among the launcher's children.
+  static pid_t rank_process(pid_t launcher, int rank) {
+    for (const auto& entry : fs::directory_iterator("/proc")) {
+      const std::string pid = entry.path().filename().string();
+      if (pid.find_first_not_of("0123456789") != std::string::npos) continue;
+      std::ifstream stat(entry.path() / "stat"), environment(entry.path() / "environ");
+      std::string word;
+      pid_t parent = 0;
+      stat >> word >> word >> word >> parent;
+      const std::string variables((std::istreambuf_iterator<char>(environment)), {});
+      const std::string wanted = std::string("RANK=") + std::to_string(rank) + '\0';
+      if (parent == launcher && ('\0' + variables).find('\0' + wanted) != std::string::npos)
+        return std::stoi(pid);
+    }
+    return 0;
+  }
+
+  fs::path demo_ = fs::path(FARSKIP_SOURCE_DIR) / "data" / "demo";
+  Folder folder_;
+};
+
+TEST_F(RankVerbs, ARankThatIsKilledEndsTheOthersWithALineThatNamesTheMessage) {
+  // At moments that fall into forward, backward, optimizer and saving.
+  for (const int wait_ms : {0, 23, 51, 87}) {
+    fs::remove_all(folder_ / "out");
+    const pid_t launcher =
+        start(launch(2, pretrain("out", "--steps 100000 --checkpoint-every 2 --ep 2")));
+    const fs::path first = folder_ / "out" / "checkpoints" / "step-2";
+    for (int i = 0; i < 4000 && !fs::exists(first); ++i)
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    ASSERT_TRUE(fs::exists(first)) << log();
+    std::this_thread::sleep_for(std::chrono::milliseconds(wait_ms));
+    const pid_t rank = rank_process(launcher, 1);
+    ASSERT_GT(rank, 0);
+    const auto begin = std::chrono::steady_clock::now();
+    kill(rank, SIGKILL);
+    EXPECT_EQ(finish(launcher), 128 + SIGKILL);
+    EXPECT_LT(std::chrono::steady_clock::now() - begin, seconds(15));
+    const std::string said = log();
+    EXPECT_TRUE(std::regex_search(said, std::regex(R"(\[0\] farskip: error: rank 0 of 2: [a-z0-9 ,]+)")))
+        << said;
+    // Whatever it was doing, the run can go on.
+    fs::remove_all(folder_ / "again");
+    EXPECT_EQ(run(launch(2, pretrain("out", "--steps 100001 --checkpoint-every 2 --resume --ep 3"))), 2);
+  }
+  const std::string latest = [&] {
+    std::ifstream in(folder_ / "out" / "checkpoints" / "latest");
+    std::string name;
+    in >> name;
+    return name.substr(5);
+  }();
+  const std::string more = "--steps " + std::to_string(std::stoi(latest) + 2) +
+                           " --checkpoint-every 2 --resume";
+  EXPECT_EQ(run(launch(4, pretrain("out", more))), 0) << log();
+}
+
+TEST_F(RankVerbs, WhatCannotBeIsRefusedOnEveryRank) {
+  struct Case {
+    std::string command, says;
+    int code = 2;
+  };
+  const std::string steps = "--steps 2 ";
+  const std::vector<Case> cases = {
+      {launch(3, pretrain("a", steps + "--ep 3")), "--ep: found 3, expected a divisor"},
+      {launch(2, pretrain("a", steps + "--ep 4")), "expected a divisor of 2 ranks"},
+      {launch(2, pretrain("a", steps + "--ep 2 --dp 2")), "--ep x --dp: found 2 x 2"},
+      {launch(2, pretrain("a", steps + "--tp 2")), "--tp: found 2"},
+      {launch(2, pretrain("a", steps + "--transport all-gather")), "--transport"},
+      {launch(3, pretrain("a", steps + "--ep 1")), "expected a multiple of the 3 ranks"},
+      {"'" FARSKIP_BINARY "' " + pretrain("a", steps + "--ep 2"), "--ep: found 2"},
+      {"'" FARSKIP_BINARY "' " + pretrain("a", steps + "--wire-dtype bfloat16"), "--wire-dtype"},
+      {"env RANK=5 WORLD_SIZE=2 '" FARSKIP_BINARY "' " + pretrain("a", steps), "RANK"},
+  };
+  for (const Case& c : cases) {
+    EXPECT_EQ(run(c.command), c.code) << c.command << "\n" << log();
+    EXPECT_THAT(log(), HasSubstr(c.says)) << c.command;
+  }
+}
+
+TEST_F(RankVerbs, RanksThatRunDifferentThingsAllStop) {
+  const std::string own = (folder_ / "own.sh").string();
+  std::ofstream(own) << "exec '" FARSKIP_BINARY "' "
+                     << pretrain("a", "--steps 2 --learning-rate 1e-3$RANK") << "\n";
+  const std::string both = "for r in 0 1; do RANK=$r WORLD_SIZE=2 LOCAL_RANK=$r MASTER_ADDR=127.0.0.1 "
+                           "MASTER_PORT=$((20000 + $$ % 20000)) sh '" + own +
+                           "' & pids=\"$pids $!\"; done; code=0; for p in $pids; do wait $p || "
+                           "code=$?; done; exit $code";
+  EXPECT_EQ(run("sh -c '" + std::regex_replace(both, std::regex("'"), "'\\''") + "'"), 2) << log();
+  EXPECT_THAT(log(), HasSubstr("rank 1: options: found"));
+  EXPECT_THAT(log(), HasSubstr("rank 0: options: found"));
+}
+
+}  // namespace
+}  // namespace farskip::train
