@@ -100,8 +100,7 @@ class Training {
   explicit Training(const model::Model& start)
       : model_(start.trainable()),
         task_(train::pretraining(
-            model_, {.connectivity = model::Connectivity::regular(model_.config.depth())},
-            {})),
+            model_, {.connectivity = model::Connectivity::regular(model_.config.depth())}, {})),
         sync_(model_, {}),
         optimizer_(sync_.owned(), {}) {}
 

@@ -34,13 +34,16 @@ def help_text(binary, *verb):
     return subprocess.run([binary, *verb, "--help"], capture_output=True, text=True).stdout
 
 
-def verbs(binary):
-    return re.findall(r"^  ([a-z]+) ", help_text(binary).partition("ubcommands:")[2], flags=re.M)
+def verbs(binary, *above):
+    """All verbs; those of a verb that has some of its own in its place, as "bench train"."""
+    for verb in re.findall(r"^  ([a-z]+) ", help_text(binary, *above).partition("ubcommands:")[2], flags=re.M):
+        below = list(verbs(binary, *above, verb))
+        yield from below or [" ".join([*above, verb])]
 
 
 def shown_help(binary, verb):
     """What docs/cli.md shows of a verb; the options that all verbs share stand there once, as `common`."""
-    parts = re.split(r"\n\s*\n", help_text(binary, *([verb] if verb != "common" else ["logits"])).strip("\n"))
+    parts = re.split(r"\n\s*\n", help_text(binary, *(verb.split() if verb != "common" else ["logits"])).strip("\n"))
     kept = [part for part in parts if part.strip().startswith(COMMON) == (verb == "common")]
     return "\n\n".join(kept)
 
@@ -58,7 +61,8 @@ def commands(path):
             words = shlex.split(found[1], comments=True) if found else []
             while words:  # `launch ... -- VERB ...` is two commands
                 end = words.index("--") if "--" in words else len(words)
-                yield words[0], [word.split("=")[0] for word in words[1:end] if word.startswith("--")]
+                verb = " ".join(words[:2]) if words[0] == "bench" else words[0]
+                yield verb, [word.split("=")[0] for word in words[1:end] if word.startswith("--")]
                 words = words[end + 1:]
 
 
@@ -70,7 +74,7 @@ def main():
     binary = str(given.binary)
     found = [line for path in documents() for line in dead_links(path)]
 
-    known = {verb: set(re.findall(r"--[a-z][a-z0-9-]*", help_text(binary, verb))) for verb in verbs(binary)}
+    known = {verb: set(re.findall(r"--[a-z][a-z0-9-]*", help_text(binary, *verb.split()))) for verb in verbs(binary)}
     if MANUAL.exists():
         text = MANUAL.read_text()
         if given.write:

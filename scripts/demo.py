@@ -25,6 +25,7 @@ FARSKIP = ROOT / "build" / "farskip"
 PROMPT = "The captain looked at the sea and said"
 SEQUENCE, BATCH_TOKENS, HELD_OUT_TOKENS = 256, 2048, 81920
 PRETRAIN_STEPS, RECOVERY_STEPS = 600, 150
+LINK = "300mbit"
 
 
 class Steps:
@@ -80,6 +81,34 @@ def table(rows):
     return "\n".join([line(head), "  ".join("-" * w for w in widths), *map(line, cells[1:])])
 
 
+def two_ranks(steps, out):
+    """Training steps on two ranks over an emulated link, regular against FarSkip: a table, and where the pictures are."""
+    launch, trace = ["launch", "--ranks", 2, "--link", LINK, "--"], out / "step"
+    words = ["bench", "train", "--model", out / "original", "--routing", "real", "--batch", 4, "--sequence", SEQUENCE,
+             "--rounds", 5, "--threads", 1, "--trace", trace, "--json"]
+    possible = subprocess.run([FARSKIP, *map(str, launch), "bench", "train", "--help"], capture_output=True, text=True)
+    link = f"a link of {LINK[:-4]} Mbit/s"
+    if possible.returncode:
+        print(f"-- no emulated link here, so over loopback: {possible.stderr.strip()}")
+        launch, link = ["launch", "--ranks", 2, "--"], "loopback"
+    answer = steps.run(f"Training steps on two ranks over {link}", "two-ranks", launch + words, after=["original"],
+                       answers=True)
+    rows = json.loads(answer[answer.index("{"):])["rows"]
+    head = ["a training step on two ranks", "ms", "speed-up", "communication hidden", "waited, ms"]
+    cells = [head]
+    for row in rows:
+        name = "no network (the bound)" if row["network"] == "none" else row["execution"]
+        ways = row["forward"], row["backward"]
+        sent, waited = (sum(way[key] for way in ways) for key in ("communication_ms", "exposed_ms"))
+        cells.append([f"{row['connectivity']}, {name}", f"{row['step_ms']:.0f}", f"{row['speedup']:.2f}",
+                      "" if row["network"] == "none" else f"{1 - waited / max(sent, 1e-9):.1%}", f"{waited:.0f}"])
+    widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
+    text = "\n".join("  ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths)))
+                     for row in cells)
+    return (f"{text}\nover {link}; communication is {rows[0]['share']:.0%} of the regular blocking step. What happened when, to look "
+            f"at: {shorten(trace)}-farskip-overlapped.html beside -regular-blocking.html (.json for Perfetto)")
+
+
 def main():
     arguments = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     arguments.add_argument("--scale", type=float, default=1.0, help="times the numbers of training steps")
@@ -118,11 +147,12 @@ def main():
                             "--json"], after=[model], answers=True)
         samples.append((title, json.loads(answer)["text"]))
 
+    parallel = two_ranks(steps, out)
     print(f"\n{table(rows)}\n")
     for title, text in samples:
         print(f"{title}:")
         print(textwrap.indent(textwrap.fill(f"{PROMPT} [...] {' '.join(text.split())}", 100), "    "))
-    print()
+    print(f"\n{parallel}\n")
     for model in ("original", "sft", "fcsd"):
         print(f"{model:9} checkpoint {shorten(out / model)}, loss curve {shorten(out / model / 'loss.svg')}")
 

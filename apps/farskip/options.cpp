@@ -124,8 +124,8 @@ void add_json(CLI::App& verb, bool& json) {
 
 model::Model load(const std::string& directory, const RunOptions& options,
                   model::Residence residence, model::ExpertShare share, bool talks) {
-  model::Model model = model::load_model(directory, options.scalar_type(), options.torch_device(),
-                                         residence, share);
+  model::Model model =
+      model::load_model(directory, options.scalar_type(), options.torch_device(), residence, share);
   if (talks && !model.unused.empty())
     std::cerr << "farskip: note: " << model.unused.size()
               << " tensors of the checkpoint are not part of the model (first: "

@@ -12,7 +12,8 @@ namespace farskip::app {
 
 /// How a model is run. Fields hold what the command line says; the functions turn it into values.
 struct RunOptions {
-  std::string connectivity, layers, dtype, device = "cpu", execution = "overlapped", transport, wire;
+  std::string connectivity, layers, dtype, device = "cpu", execution = "overlapped", transport,
+                                           wire;
   int threads = 0;
   int64_t ep = 0, tp = 0, dp = 0;  ///< 0: not given
   double timeout = 60;             ///< seconds

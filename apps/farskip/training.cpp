@@ -253,17 +253,21 @@ void run_training(const TrainingOptions& o, const Training& training) {
   if (o.resume) trainer.resume();
   const comm::Group& world = training.grid.world;
   const bool leads = world.rank() == 0;
+  if (leads && world.size() > 1)
+    std::cerr << "experts on " << training.grid.ep << " ranks, " << training.grid.dp
+              << " times; optimizer state " << trainer.state_bytes() / 1048576 << " MiB on each of "
+              << world.size() << " ranks\n";
   if (leads)
     std::cerr << training.connectivity.describe() << "; " << util::grouped(steps) << " steps of "
-            << rows << " x " << sequence << " tokens from " << pieces.describe() << "\n";
+              << rows << " x " << sequence << " tokens from " << pieces.describe() << "\n";
   const train::TrainerResult result = trainer.run();
   model::save_model(training.model, training.connectivity, o.out,
                     {.team = {world.rank(), [&] { world.barrier("writing the model"); }}});
   if (leads)
     std::cerr << (result.stopped_early ? "stopped early" : "finished") << " after "
-            << util::grouped(result.steps) << " steps"
-            << (result.best ? util::concat(", best score ", *result.best) : std::string())
-            << "; the model is in " << o.out << "\n";
+              << util::grouped(result.steps) << " steps"
+              << (result.best ? util::concat(", best score ", *result.best) : std::string())
+              << "; the model is in " << o.out << "\n";
 }
 
 }  // namespace farskip::app

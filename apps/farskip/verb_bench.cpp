@@ -51,9 +51,8 @@ std::vector<measure::Timeline> gather(const measure::Timeline& own, const comm::
   const at::Tensor all = world.all_gather("timelines", bytes).wait();
   std::vector<measure::Timeline> found;
   for (int64_t r = 0; r < world.size(); ++r)
-    found.push_back(measure::timeline_from_json(
-        {static_cast<const char*>(all[r].const_data_ptr()),
-         static_cast<size_t>(lengths[r].item<int64_t>())}));
+    found.push_back(measure::timeline_from_json({static_cast<const char*>(all[r].const_data_ptr()),
+                                                 static_cast<size_t>(lengths[r].item<int64_t>())}));
   return found;
 }
 
@@ -63,7 +62,8 @@ void write_file(const std::filesystem::path& path, const std::string& text) {
   file.commit();
 }
 
-/// A Chrome trace and a page for the executions over the link: PATH-regular-blocking.json and so on.
+/// A Chrome trace and a page for the executions over the link: PATH-regular-blocking.json and so
+/// on.
 void write_traces(const Options& options, const measure::StepReport& report, const Ranks& ranks) {
   const measure::StepSetting& setting = report.settings().front();
   for (const measure::VariantResult& result : setting.variants) {
@@ -73,9 +73,8 @@ void write_traces(const Options& options, const measure::StepReport& report, con
     const std::string name = util::concat(
         result.variant.converted ? "farskip" : "regular", "-",
         result.variant.execution == model::Execution::blocking ? "blocking" : "overlapped");
-    const std::string title =
-        util::concat("A training step, ", name, ": ", setting.batch, " x ", setting.sequence,
-                     " tokens a rank, link ", report.link);
+    const std::string title = util::concat("A training step, ", name, ": ", setting.batch, " x ",
+                                           setting.sequence, " tokens a rank, link ", report.link);
     write_file(options.trace + "-" + name + ".json", measure::chrome_trace(timelines, title));
     write_file(options.trace + "-" + name + ".html", measure::timeline_page(timelines, title));
     std::cerr << "timeline: " << options.trace << "-" << name << ".html (.json for Perfetto)\n";
@@ -91,14 +90,13 @@ void run_train(Options options) {
   const model::Connectivity converted = options.run.resolve(config);
   util::require(!converted.is_regular(), "--connectivity", "regular",
                 "farskip, attention or moe, to hold against it");
-  const Ranks ranks = join(options.run, {options.model.empty() ? config_fact(config)
-                                                               : checkpoint_fact(options.model)});
+  const Ranks ranks = join(
+      options.run, {options.model.empty() ? config_fact(config) : checkpoint_fact(options.model)});
   const auto dtype = options.run.scalar_type().value_or(model::default_dtype(config));
   model::Model model =
-      (options.model.empty()
-           ? model::random_model(config, dtype, options.seed, ranks.share())
-           : load(options.model, options.run, model::Residence::mapped, ranks.share(),
-                  ranks.leads()))
+      (options.model.empty() ? model::random_model(config, dtype, options.seed, ranks.share())
+                             : load(options.model, options.run, model::Residence::mapped,
+                                    ranks.share(), ranks.leads()))
           .trainable();
 
   measure::StepReport report;
@@ -125,6 +123,7 @@ void run_train(Options options) {
                                  : options.routing == "uniform" ? model::Routing::uniform
                                                                 : model::Routing::balanced,
                       .converted = converted,
+                      .wire = ranks.experts.wire,
                       .seed = options.seed,
                       .traced = true}));
     }
@@ -178,11 +177,10 @@ void add_train(CLI::App& bench) {
   add_seed(verb, options->seed);
   add_json(verb, options->json);
   add_run_options(verb, options->run);
-  examples(verb,
-           {"farskip launch --ranks 2 -- bench train --config config.json --dummy-weights "
-            "--batch 1 --sequence 512,1024 --threads 1",
-            "farskip launch --ranks 2 -- bench train --model DeepSeek-V2-Lite --routing real "
-            "--layers last:50% --json"});
+  examples(verb, {"farskip launch --ranks 2 -- bench train --config config.json --dummy-weights "
+                  "--batch 1 --sequence 512,1024 --threads 1",
+                  "farskip launch --ranks 2 -- bench train --model DeepSeek-V2-Lite --routing real "
+                  "--layers last:50% --json"});
   verb.callback([options] { run_train(*options); });
 }
 

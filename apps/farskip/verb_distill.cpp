@@ -108,10 +108,10 @@ void run(const CLI::App& verb, Options options) {
   util::require(options.run.device == "cpu", "--device", options.run.device,
                 "cpu (training runs there)");
 
-  const Ranks ranks = join(options.run, {checkpoint_fact(options.model),
-                                         training_fact(verb, options.training)});
-  const model::Model teacher = load(options.model, options.run, model::Residence::mapped,
-                                    ranks.share(), ranks.leads());
+  const Ranks ranks =
+      join(options.run, {checkpoint_fact(options.model), training_fact(verb, options.training)});
+  const model::Model teacher =
+      load(options.model, options.run, model::Residence::mapped, ranks.share(), ranks.leads());
   const int64_t depth = teacher.config.depth();
   model::Connectivity theirs = teacher.config.connectivity;
   if (options.teacher_connectivity == "regular") theirs = model::Connectivity::regular(depth);
@@ -123,9 +123,10 @@ void run(const CLI::App& verb, Options options) {
 
   model::Model student = teacher.trainable(options.freeze == "embeddings");
   const model::ExpertRanks experts = filling_gaps(student, ranks.experts, options.training);
-  const auto task = train::distillation(teacher, {.connectivity = theirs, .ranks = experts}, student,
-                                        {.connectivity = ours, .ranks = experts, .recompute = options.training.recompute}, distilled,
-                                        ranks.grid.world);
+  const auto task = train::distillation(
+      teacher, {.connectivity = theirs, .ranks = experts}, student,
+      {.connectivity = ours, .ranks = experts, .recompute = options.training.recompute}, distilled,
+      ranks.grid.world);
   if (!options.save_gradients.empty())
     return save_gradients(options, *task, student, distilled.loss, ranks);
   const nlohmann::json identity{

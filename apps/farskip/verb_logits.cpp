@@ -21,14 +21,14 @@ void run(const Options& options) {
   options.run.apply();
   const Ranks ranks = join(options.run, {checkpoint_fact(options.model)});
   const comm::Group& world = ranks.grid.world;
-  const model::Model model = load(options.model, options.run, model::Residence::mapped,
-                                  ranks.share(), ranks.leads());
+  const model::Model model =
+      load(options.model, options.run, model::Residence::mapped, ranks.share(), ranks.leads());
   const at::Tensor tokens = read_tokens(options.tokens);
   const int64_t rows = tokens.size(0), length = tokens.size(1);
   // Every rank reads as many rows; what is too many at the end are copies that nobody keeps.
   const int64_t each = (rows + world.size() - 1) / world.size();
-  const at::Tensor own = tokens.index_select(
-      0, (at::arange(each) + world.rank() * each).clamp_max(rows - 1));
+  const at::Tensor own =
+      tokens.index_select(0, (at::arange(each) + world.rank() * each).clamp_max(rows - 1));
 
   const c10::InferenceMode inference;
   std::vector<std::pair<std::string, at::Tensor>> results;

@@ -72,9 +72,10 @@ void run(const CLI::App& verb, const Options& options) {
       model::random_model(config, dtype, options.training.seed, ranks.share()).trainable();
   model.directory = tokenizer;  // its tokenizer files are saved with the model
   const model::ExpertRanks experts = filling_gaps(model, ranks.experts, options.training);
-  const auto task =
-      train::pretraining(model, {.connectivity = connectivity, .ranks = experts, .recompute = options.training.recompute},
-                         balance(verb, options, config), ranks.grid.world);
+  const auto task = train::pretraining(
+      model,
+      {.connectivity = connectivity, .ranks = experts, .recompute = options.training.recompute},
+      balance(verb, options, config), ranks.grid.world);
   const nlohmann::json identity{{"task", "pretraining"}, {"balance", options.balance}};
   run_training(options.training,
                {model, connectivity, *task, tokenizer, "Pretraining, " + connectivity.describe(),

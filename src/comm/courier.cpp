@@ -162,41 +162,40 @@ Pending Courier::carry(const MessageName& name, const at::Tensor& rows, const Sp
 
 Pending Courier::send(const MessageName& name, const at::Tensor& rows, Splits sent,
                       Splits received) {
-  return carry(name, rows, sent, /*by_thread=*/false,
-               [state = state_, name, rows, sent, received] {
-                 state->in_flight(sum(received) * rows.size(1) * rows.element_size());
-                 return state->rows.all_to_all(name.describe(), rows, sent, received).release();
-               });
+  return carry(name, rows, sent, /*by_thread=*/false, [state = state_, name, rows, sent, received] {
+    state->in_flight(sum(received) * rows.size(1) * rows.element_size());
+    return state->rows.all_to_all(name.describe(), rows, sent, received).release();
+  });
 }
 
 Pending Courier::dispatch(const MessageName& name, const at::Tensor& rows, Splits sent,
                           std::shared_ptr<Splits> received) {
   // The hash as it will be after carry() has added this name.
   const uint64_t order = hashed(state_->order, name.describe());
-  return carry(name, rows, sent, /*by_thread=*/true, [state = state_, name, rows, sent, received,
-                                                      order] {
-    const int64_t size = state->rows.size();
-    const at::Tensor announced = at::empty({size, 2}, at::kLong);
-    auto out = announced.accessor<int64_t, 2>();
-    for (int64_t r = 0; r < size; ++r) {
-      out[r][0] = sent[r];
-      out[r][1] = static_cast<int64_t>(order);
-    }
-    const Splits ones(size, 1);
-    const at::Tensor counts =
-        state->counts.all_to_all(name.describe() + " (counts)", announced, ones, ones).wait();
-    auto in = counts.accessor<int64_t, 2>();
-    received->resize(size);
-    for (int64_t r = 0; r < size; ++r) {
-      (*received)[r] = in[r][0];
-      if (in[r][1] != static_cast<int64_t>(order))
-        throw CommError(util::concat("rank ", state->rows.rank(), " of ", size, ": ",
-                                     name.describe(), ": rank ", r,
-                                     " has launched other messages, or in another order"));
-    }
-    state->in_flight(sum(*received) * rows.size(1) * rows.element_size());
-    return state->rows.all_to_all(name.describe(), rows, sent, *received).release();
-  });
+  return carry(
+      name, rows, sent, /*by_thread=*/true, [state = state_, name, rows, sent, received, order] {
+        const int64_t size = state->rows.size();
+        const at::Tensor announced = at::empty({size, 2}, at::kLong);
+        auto out = announced.accessor<int64_t, 2>();
+        for (int64_t r = 0; r < size; ++r) {
+          out[r][0] = sent[r];
+          out[r][1] = static_cast<int64_t>(order);
+        }
+        const Splits ones(size, 1);
+        const at::Tensor counts =
+            state->counts.all_to_all(name.describe() + " (counts)", announced, ones, ones).wait();
+        auto in = counts.accessor<int64_t, 2>();
+        received->resize(size);
+        for (int64_t r = 0; r < size; ++r) {
+          (*received)[r] = in[r][0];
+          if (in[r][1] != static_cast<int64_t>(order))
+            throw CommError(util::concat("rank ", state->rows.rank(), " of ", size, ": ",
+                                         name.describe(), ": rank ", r,
+                                         " has launched other messages, or in another order"));
+        }
+        state->in_flight(sum(*received) * rows.size(1) * rows.element_size());
+        return state->rows.all_to_all(name.describe(), rows, sent, *received).release();
+      });
 }
 
 const Group& Courier::group() const {

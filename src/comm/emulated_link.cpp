@@ -160,7 +160,8 @@ EmulatedNetwork::EmulatedNetwork(int64_t ranks, const LinkRate& rate) {
     limit(kInterface);
     if (setns(switch_.get(), CLONE_NEWNET) != 0)
       throw Error(util::concat("launch --link: setns: ", std::strerror(errno)));
-    make({"link", "set", port, "mtu", kFrame, "gso_max_size", kTrain, "master", "switch", "up"}, "a kernel with bridges");
+    make({"link", "set", port, "mtu", kFrame, "gso_max_size", kTrain, "master", "switch", "up"},
+         "a kernel with bridges");
     limit(port);
   }
 }

@@ -83,9 +83,9 @@ class GlooBackend : public Backend {
     };
     const int64_t rows_up = input.size(0) - rows_down;
     const int64_t rows_from_below = output.size(0) - rows_from_above;
-    auto down = launch(downward_, input.narrow(0, 0, rows_down),
-                       output.narrow(0, rows_from_below, rows_from_above), sent_down,
-                       received_down);
+    auto down =
+        launch(downward_, input.narrow(0, 0, rows_down),
+               output.narrow(0, rows_from_below, rows_from_above), sent_down, received_down);
     auto up = launch(group_, input.narrow(0, rows_down, rows_up),
                      output.narrow(0, 0, rows_from_below), sent, received);
     return std::make_unique<BothWork>(std::move(down), std::move(up), std::move(output));

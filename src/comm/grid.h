@@ -12,9 +12,9 @@ namespace farskip::comm {
 /// A default one is a single rank.
 struct Grid {
   int64_t ep = 1, dp = 1;
-  Group world;            ///< figures and decisions
-  Group replicas;         ///< all ranks: gradients and values of what each of them has
-  Group expert_replicas;  ///< the ranks that have the same experts
+  Group world;                       ///< figures and decisions
+  Group replicas;                    ///< all ranks: gradients and values of what each of them has
+  Group expert_replicas;             ///< the ranks that have the same experts
   std::shared_ptr<Courier> courier;  ///< among the ranks that share the experts; null if ep is 1
 
   int64_t rank() const { return world.rank(); }

@@ -56,8 +56,8 @@ CommError comm_error(const std::string& what, int64_t rank, int64_t size,
   // c10d's messages carry a C++ stack and line breaks; a user gets the first line.
   const auto* theirs = dynamic_cast<const c10::Error*>(&error);
   const std::string text = theirs ? theirs->what_without_backtrace() : error.what();
-  return CommError(util::concat("rank ", rank, " of ", size, ": ", what, ": ",
-                                text.substr(0, text.find('\n'))));
+  return CommError(
+      util::concat("rank ", rank, " of ", size, ": ", what, ": ", text.substr(0, text.find('\n'))));
 }
 
 Group::Group(std::shared_ptr<Backend> backend, int64_t rank, int64_t size)

@@ -18,8 +18,8 @@ struct LocalRanks {
   std::chrono::milliseconds notice = std::chrono::seconds(10);
   std::chrono::milliseconds grace = std::chrono::seconds(5);
   std::optional<LinkRate> link;  ///< puts an emulated network between the ranks
-  /// Keeps every rank to its share of the processors, where there are as many as ranks: threads that
-  /// move between the ranks' processors slow both down.
+  /// Keeps every rank to its share of the processors, where there are as many as ranks: threads
+  /// that move between the ranks' processors slow both down.
   bool bind = true;
 };
 

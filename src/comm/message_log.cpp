@@ -14,8 +14,9 @@ double seconds(Clock::duration duration) {
 }  // namespace
 
 std::string MessageName::describe() const {
-  std::string text = util::concat("layer ", layer, part == Part::dispatch ? " dispatch" : " combine",
-                                  backward ? " gradient" : "");
+  std::string text =
+      util::concat("layer ", layer, part == Part::dispatch ? " dispatch" : " combine",
+                   backward ? " gradient" : "");
   if (chunk >= 0) text += util::concat(", chunk ", chunk);
   return text;
 }

@@ -48,8 +48,8 @@ enum class Accumulate {
 at::Tensor weights_as_factors(const at::Tensor& weights, at::ScalarType dtype,
                               Accumulate accumulate);
 
-/// outputs [N*k,H] in the order of a plan of all slots, weights [N,k] of any floating dtype -> [N,H]
-/// in outputs' dtype.
+/// outputs [N*k,H] in the order of a plan of all slots, weights [N,k] of any floating dtype ->
+/// [N,H] in outputs' dtype.
 at::Tensor combine(const at::Tensor& outputs, const at::Tensor& weights, const Plan& plan,
                    Accumulate accumulate);
 

@@ -31,7 +31,8 @@ class Bench {
 
   StepFigures step(const Variant& variant, Timeline* timeline) {
     const auto& courier = variant.network ? grid_.courier : copies_;
-    model::ExpertRanks ranks{.courier = courier, .execution = variant.execution};
+    model::ExpertRanks ranks{
+        .courier = courier, .execution = variant.execution, .wire = options_.wire};
     if (variant.execution == model::Execution::overlapped && courier)
       ranks.queue = std::make_shared<model::GradientQueue>(options_.queue_bytes);
     for (model::Parameter* parameter : model_.parameters()) parameter->queue = ranks.queue;
@@ -39,11 +40,11 @@ class Bench {
 
     schedule::PartLog parts;
     const int64_t depth = model_.config.depth();
-    schedule::ForwardOptions forward{
-        .connectivity =
-            variant.converted ? options_.converted : model::Connectivity::regular(depth),
-        .ranks = ranks,
-        .parts = timeline ? &parts : nullptr};
+    schedule::ForwardOptions forward{.connectivity = variant.converted
+                                                         ? options_.converted
+                                                         : model::Connectivity::regular(depth),
+                                     .ranks = ranks,
+                                     .parts = timeline ? &parts : nullptr};
     if (options_.routing != model::Routing::real)
       forward.choose = [&](int64_t layer, int64_t tokens, const model::RouterConfig& router) {
         return model::synthetic_experts(options_.routing, tokens, router,
@@ -84,11 +85,11 @@ class Bench {
       mark = Clock::now();
       const at::Tensor hidden = ending.hidden(c);
       forward += seconds(Clock::now() - mark);
-      const auto loss = train::head_loss(
-          {.hidden = hidden,
-           .head = model_.weights.head.value,
-           .targets = targets_.narrow(0, ending.begin(c), hidden.size(0))},
-          model_.weights.head, train::Objective::cross_entropy, weight);
+      const auto loss =
+          train::head_loss({.hidden = hidden,
+                            .head = model_.weights.head.value,
+                            .targets = targets_.narrow(0, ending.begin(c), hidden.size(0))},
+                           model_.weights.head, train::Objective::cross_entropy, weight);
       ending.gradient(c, loss.grad_hidden);
     }
     if (parts) parts->leave();
@@ -107,9 +108,8 @@ class Bench {
           });
       figures = {0, traffic.communication, traffic.exposed};
     }
-    const comm::Traffic all = comm::measure(log, [&](const comm::Message& message) {
-      return message.name.backward == backward;
-    });
+    const comm::Traffic all = comm::measure(
+        log, [&](const comm::Message& message) { return message.name.backward == backward; });
     found.communication = all.communication;
     found.exposed = all.exposed;
     return found;

@@ -28,6 +28,7 @@ struct StepBenchOptions {
   int64_t queue_bytes = int64_t{256} << 20;  ///< of weight gradients that fill waits
   model::Routing routing = model::Routing::real;
   model::Connectivity converted;
+  std::optional<at::ScalarType> wire;  ///< see model::ExpertRanks
   uint64_t seed = 0;
   bool traced = false;  ///< one more step a variant, whose timeline is kept
 };
@@ -45,8 +46,8 @@ struct StepFigures {
   double time = 0;  ///< of the slowest rank
   DirectionFigures forward, backward;
   std::map<int64_t, DirectionFigures> forward_by_layer, backward_by_layer;  ///< time is not set
-  double megabytes = 0;                     ///< that a rank sent
-  double queue_bytes = 0, flight_bytes = 0; ///< most at once
+  double megabytes = 0;                                                     ///< that a rank sent
+  double queue_bytes = 0, flight_bytes = 0;                                 ///< most at once
 };
 
 struct VariantResult {

@@ -54,7 +54,8 @@ void put(nlohmann::ordered_json& json, const std::string& name, Summary summary,
 }
 
 nlohmann::ordered_json direction_json(
-    const VariantResult& result, const std::function<const DirectionFigures&(const StepFigures&)>& of) {
+    const VariantResult& result,
+    const std::function<const DirectionFigures&(const StepFigures&)>& of) {
   nlohmann::ordered_json json;
   put(json, "ms", over_rounds(result, [&](const auto& f) { return of(f).time; }), 1e3);
   put(json, "communication_ms",
@@ -80,10 +81,10 @@ nlohmann::ordered_json layers_json(const VariantResult& result) {
                                     [k = layer](const StepFigures& f) -> const DirectionFigures& {
                                       return f.forward_by_layer.at(k);
                                     })},
-         {"backward", direction_json(result,
-                                     [k = layer](const StepFigures& f) -> const DirectionFigures& {
-                                       return f.backward_by_layer.at(k);
-                                     })}});
+         {"backward",
+          direction_json(result, [k = layer](const StepFigures& f) -> const DirectionFigures& {
+            return f.backward_by_layer.at(k);
+          })}});
   for (auto& layer : layers)
     for (const char* way : {"forward", "backward"})
       for (const char* time : {"ms", "ms_spread"}) layer[way].erase(time);
@@ -136,9 +137,8 @@ double predicted_time(const StepSetting& setting) {
                         }).median;
     exposed += std::max(0.0, sent - forward_window[layer]);
   }
-  const double back = over_rounds(messages, [](const StepFigures& f) {
-                        return f.backward.communication;
-                      }).median;
+  const double back =
+      over_rounds(messages, [](const StepFigures& f) { return f.backward.communication; }).median;
   return step_time(bound) + exposed + std::max(0.0, back - backward_window);
 }
 
@@ -186,9 +186,9 @@ std::string StepReport::text(bool by_layer) const {
                          " of the regular blocking step; eq. 9 predicts ",
                          util::fixed(1e3 * predicted_time(setting), 1),
                          " ms for farskip overlapped\n\n");
-    util::Table table({"connectivity", "execution", "step ms", "speed-up", "to bound",
-                       "forward ms", "communication", "hidden", "exposed", "backward ms",
-                       "communication", "hidden", "exposed"});
+    util::Table table({"connectivity", "execution", "step ms", "speed-up", "to bound", "forward ms",
+                       "communication", "hidden", "exposed", "backward ms", "communication",
+                       "hidden", "exposed"});
     for (const VariantResult& result : setting.variants) {
       const double bound =
           step_time(find(setting, result.variant.converted, Execution::overlapped, false));
@@ -217,9 +217,11 @@ std::string StepReport::text(bool by_layer) const {
     for (const auto& [layer, unused] : plain.rounds.front().forward_by_layer) {
       std::vector<std::string> row = {std::to_string(layer)};
       const auto figure = [k = layer](const VariantResult& result, bool back, auto get) {
-        return over_rounds(result, [&](const StepFigures& f) {
-                 return get((back ? f.backward_by_layer : f.forward_by_layer).at(k));
-               }).median;
+        return over_rounds(result,
+                           [&](const StepFigures& f) {
+                             return get((back ? f.backward_by_layer : f.forward_by_layer).at(k));
+                           })
+            .median;
       };
       const auto sent = [](const DirectionFigures& d) { return 1e3 * d.communication; };
       const auto hidden = [](const DirectionFigures& d) { return d.hidden(); };

@@ -79,7 +79,8 @@ ExpertExchange::ExpertExchange(const ExpertRanks& ranks, int64_t layer, const Ro
 RowFormat ExpertExchange::token_format() const {
   return {hidden_, wire_, top_k_ + 1, at::kShort};
 }
-// A gradient's row: its features, and a number for every slot: the weight, or the weight's gradient.
+// A gradient's row: its features, and a number for every slot: the weight, or the weight's
+// gradient.
 RowFormat ExpertExchange::gradient_format() const {
   return {hidden_, wire_, top_k_, kernels::opmath(dtype_)};
 }
@@ -89,7 +90,8 @@ comm::MessageName ExpertExchange::name(Part part, bool backward, int64_t chunk) 
 }
 
 comm::Pending ExpertExchange::launched(comm::Pending pending) const {
-  return ranks_.execution == Execution::blocking ? comm::Pending(pending.wait()) : std::move(pending);
+  return ranks_.execution == Execution::blocking ? comm::Pending(pending.wait())
+                                                 : std::move(pending);
 }
 
 at::Tensor ExpertExchange::settled(comm::Pending pending) const {
@@ -118,8 +120,8 @@ void ExpertExchange::launch_dispatch(const at::Tensor& h) {
       while (token[row] >= chunk_begin(chunk + 1)) ++chunk;
       for (int64_t slot = 0; slot < top_k_; ++slot) {
         const int64_t chosen = expert[token[row]][slot];
-        out[row][slot] = static_cast<int16_t>(
-            chosen / own_experts_ == rank ? chosen - rank * own_experts_ : -1);
+        out[row][slot] =
+            static_cast<int16_t>(chosen / own_experts_ == rank ? chosen - rank * own_experts_ : -1);
       }
       out[row][top_k_] = static_cast<int16_t>(chunk);
     }
@@ -131,8 +133,8 @@ void ExpertExchange::launch_dispatch(const at::Tensor& h) {
 /// The received rows' experts, and what goes back to whom in which chunk.
 void ExpertExchange::read_routes(const at::Tensor& message) {
   const at::Tensor extras = token_format().extras_of(message);
-  received_ = kernels::plan(extras.narrow(1, 0, top_k_).to(at::kLong), own_experts_,
-                            kernels::Slots::some);
+  received_ =
+      kernels::plan(extras.narrow(1, 0, top_k_).to(at::kLong), own_experts_, kernels::Slots::some);
   const auto extra = extras.accessor<int16_t, 2>();
   const int64_t senders = ranks_.size(), rows = message.size(0);
   std::vector<int64_t> bin_of_row(rows);  // chunk * senders + sender
@@ -179,9 +181,9 @@ void ExpertExchange::launch_return(const at::Tensor& outputs) {
   const at::Tensor rows = outputs.to(wire_);
   for (int64_t c = 0; c < chunks(); ++c) {
     Chunk& chunk = chunks_[c];
-    chunk.returned.emplace(launched(ranks_.courier->send(
-        name(Part::combine, false, c), kernels::gather_rows(rows, chunk.outputs), chunk.pairs_from,
-        chunk.pairs_to)));
+    chunk.returned.emplace(launched(ranks_.courier->send(name(Part::combine, false, c),
+                                                         kernels::gather_rows(rows, chunk.outputs),
+                                                         chunk.pairs_from, chunk.pairs_to)));
   }
 }
 
@@ -190,9 +192,8 @@ at::Tensor ExpertExchange::finish_return(int64_t c, kernels::Accumulate accumula
   Chunk& chunk = chunks_[c];
   const at::Tensor outputs = settled(std::move(*chunk.returned)).to(dtype_);
   chunk.returned.reset();
-  const at::Tensor sum =
-      kernels::combine(outputs, rows_of(weights_, chunk_begin(c), chunk_begin(c + 1)), chunk.pairs,
-                       accumulate);
+  const at::Tensor sum = kernels::combine(
+      outputs, rows_of(weights_, chunk_begin(c), chunk_begin(c + 1)), chunk.pairs, accumulate);
   if (kept_) combined_[c] = sum;
   return sum;
 }
@@ -204,8 +205,8 @@ void ExpertExchange::launch_combine_gradient(int64_t c, const at::Tensor& dy) {
   kernels::gather_rows_into(format.features_of(message), dy.to(wire_), chunk.rows.tokens);
   format.extras_of(message).copy_(
       rows_of(weights_, chunk_begin(c), chunk_begin(c + 1)).index_select(0, chunk.rows.tokens));
-  chunk.gradient.emplace(launched(ranks_.courier->send(name(Part::combine, true, c), message,
-                                                       chunk.rows_to, chunk.rows_from)));
+  chunk.gradient.emplace(launched(
+      ranks_.courier->send(name(Part::combine, true, c), message, chunk.rows_to, chunk.rows_from)));
 }
 
 at::Tensor ExpertExchange::finish_combine_gradient(const at::Tensor& outputs) {
@@ -242,8 +243,8 @@ void ExpertExchange::launch_dispatch_gradient(const at::Tensor& drows) {
       kernels::scatter_rows(drows.to(wire_).contiguous(), received_, rows));
   format.extras_of(message).copy_(weight_gradients_);
   weight_gradients_.reset();
-  dispatch_gradient_.emplace(launched(ranks_.courier->send(name(Part::dispatch, true), message,
-                                                           *rows_from_, rows_to_)));
+  dispatch_gradient_.emplace(
+      launched(ranks_.courier->send(name(Part::dispatch, true), message, *rows_from_, rows_to_)));
 }
 
 ExpertExchange::TokenGradients ExpertExchange::finish_dispatch_gradient() {

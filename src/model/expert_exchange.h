@@ -18,7 +18,8 @@ namespace farskip::model {
 /// same parts in the same order of arithmetic: the same bits.
 enum class Execution { overlapped, blocking };
 
-/// How a pass reaches the experts of other ranks. Rank r of N owns experts r E / N to (r + 1) E / N.
+/// How a pass reaches the experts of other ranks. Rank r of N owns experts r E / N to (r + 1) E /
+/// N.
 struct ExpertRanks {
   std::shared_ptr<comm::Courier> courier;  ///< null: this rank has all experts
   Execution execution = Execution::overlapped;
@@ -52,8 +53,8 @@ class ExpertExchange : public std::enable_shared_from_this<ExpertExchange> {
   ExpertExchange(const ExpertRanks& ranks, int64_t layer, const Routes& routes, int64_t experts,
                  int64_t hidden, at::ScalarType dtype, int64_t chunks, bool kept);
 
-  /// Launches the dispatch of h [N, hidden]. The gradient of the weights, which are the constructor's
-  /// routes', comes back with that of h. -> ticket
+  /// Launches the dispatch of h [N, hidden]. The gradient of the weights, which are the
+  /// constructor's routes', comes back with that of h. -> ticket
   at::Tensor send(const at::Tensor& h, const at::Tensor& weights);
   /// Waits for it. -> rows of this rank's experts [P, hidden], ordered by expert, then sender, then
   /// token
@@ -75,8 +76,8 @@ class ExpertExchange : public std::enable_shared_from_this<ExpertExchange> {
  private:
   /// One chunk of this rank's tokens, as their sender.
   struct Chunk {
-    kernels::Plan pairs;   ///< of all experts: the order in which outputs come back
-    kernels::Plan rows;    ///< of all ranks: a row for each rank that a token goes to
+    kernels::Plan pairs;  ///< of all experts: the order in which outputs come back
+    kernels::Plan rows;   ///< of all ranks: a row for each rank that a token goes to
     comm::Splits pairs_to, rows_to;
     // As the experts' rank:
     at::Tensor outputs;  ///< int64: which of the P outputs go back, grouped by sender
@@ -110,12 +111,12 @@ class ExpertExchange : public std::enable_shared_from_this<ExpertExchange> {
   kernels::Plan rows_;  ///< of all tokens: a row for each rank that a token goes to
   comm::Splits rows_to_;
   std::shared_ptr<comm::Splits> rows_from_ = std::make_shared<comm::Splits>();
-  kernels::Plan received_;  ///< of the R rows that came, over this rank's experts
+  kernels::Plan received_;       ///< of the R rows that came, over this rank's experts
   at::Tensor weight_gradients_;  ///< [R, k], of the received rows
   std::optional<comm::Pending> dispatch_, dispatch_gradient_;
   bool kept_, sent_ = false, sent_back_ = false;
-  at::Tensor message_;                 ///< the received tokens, if kept
-  std::vector<at::Tensor> combined_;   ///< by chunk, if kept
+  at::Tensor message_;                ///< the received tokens, if kept
+  std::vector<at::Tensor> combined_;  ///< by chunk, if kept
 };
 
 }  // namespace farskip::model

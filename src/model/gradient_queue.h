@@ -11,7 +11,8 @@
 namespace farskip::model {
 
 /// First in, first out: every weight gets its contributions in the order in which they came up, so
-/// that the sums have the same bits whether and whenever the queue is worked on. Used by one thread.
+/// that the sums have the same bits whether and whenever the queue is worked on. Used by one
+/// thread.
 class GradientQueue {
  public:
   /// `most_bytes`: of the tensors that the waiting work keeps; what exceeds it is worked off at

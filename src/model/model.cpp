@@ -161,8 +161,8 @@ void save_model(const Model& model, const Connectivity& connectivity,
     const int64_t held = binding.experts ? binding.shape.front() / model.share.size : 0;
     const int64_t writer = turn++ % model.share.size;
     for (const Piece& piece : binding.pieces)
-      specs.push_back({piece.name, file_dtype, piece.shape,
-                       binding.experts ? piece.expert / held : writer});
+      specs.push_back(
+          {piece.name, file_dtype, piece.shape, binding.experts ? piece.expert / held : writer});
   }
   for (const std::string& name : model.unused) {
     const at::Tensor tensor = origin->tensor(name);

@@ -41,7 +41,8 @@ at::ScalarType default_dtype(const ModelConfig& config);
 /// long.
 enum class Residence { mapped, copied };
 
-/// Loads a Hugging Face directory; of the experts, only what belongs to the share is read. InputError by name for missing or misshapen tensors.
+/// Loads a Hugging Face directory; of the experts, only what belongs to the share is read.
+/// InputError by name for missing or misshapen tensors.
 Model load_model(const std::filesystem::path& directory,
                  std::optional<at::ScalarType> dtype = std::nullopt, at::Device device = at::kCPU,
                  Residence residence = Residence::mapped, ExpertShare share = {});

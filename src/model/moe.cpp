@@ -26,11 +26,11 @@ Dispatched dispatch(const at::Tensor& h, const MoeWeights& weights, const MoeCon
   sent.h = h;
   sent.routes = route(h, weights.router, weights.correction, config.router, options.chosen);
   if (options.ranks.size() > 1) {
-    sent.exchange = options.again ? options.again
-                                  : std::make_shared<ExpertExchange>(
-                                        options.ranks, options.layer, sent.routes,
-                                        config.router.experts, h.size(1), h.scalar_type(),
-                                        options.chunks, options.kept);
+    sent.exchange = options.again
+                        ? options.again
+                        : std::make_shared<ExpertExchange>(
+                              options.ranks, options.layer, sent.routes, config.router.experts,
+                              h.size(1), h.scalar_type(), options.chunks, options.kept);
     sent.ticket = sent.exchange->send(h, sent.routes.weights);
     return sent;
   }

@@ -30,8 +30,8 @@ struct Dispatched {
 /// Where a layer's messages go.
 struct DispatchOptions {
   const ExpertRanks& ranks;
-  int64_t layer = 0;   ///< names its messages
-  int64_t chunks = 1;  ///< of the combine (see ExpertExchange)
+  int64_t layer = 0;       ///< names its messages
+  int64_t chunks = 1;      ///< of the combine (see ExpertExchange)
   at::Tensor chosen = {};  ///< experts in place of the router's choice (see route)
   bool kept = false;       ///< the layer will be recomputed (see ExpertExchange)
   /// The exchange of the layer that is recomputed now.

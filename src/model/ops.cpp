@@ -40,8 +40,7 @@ void accumulate_grouped(const Parameter& parameter, const at::Tensor& dy, const 
     const std::vector<int64_t> some(offsets.begin() + e, offsets.begin() + e + each + 1);
     if (some.front() == some.back()) continue;
     parameter.contribute(bytes_of(dy, x) * each / experts, [parameter, dy, x, some, e, each] {
-      kernels::grouped_weight_gradient(dy, x, some,
-                                       parameter.gradient.detach().narrow(0, e, each));
+      kernels::grouped_weight_gradient(dy, x, some, parameter.gradient.detach().narrow(0, e, each));
     });
   }
 }
@@ -97,16 +96,16 @@ at::Tensor rms_norm(const at::Tensor& x, const Parameter& weight, double eps) {
 
 at::Tensor embedding(const at::Tensor& tokens, const Parameter& table) {
   if (!needs_graph(table.value)) return table.value.index_select(0, tokens);
-  return differentiable([&] { return table.value.index_select(0, tokens); },
-                        [tokens, table](const at::Tensor& dy) -> InputGradients {
-                          if (table.trained())
-                            table.contribute(static_cast<int64_t>(dy.nbytes()), [tokens, table, dy] {
-                              table.gradient.detach().index_add_(
-                                  0, tokens, dy.to(table.gradient.scalar_type()));
-                            });
-                          return {};
-                        },
-                        table.value);
+  return differentiable(
+      [&] { return table.value.index_select(0, tokens); },
+      [tokens, table](const at::Tensor& dy) -> InputGradients {
+        if (table.trained())
+          table.contribute(static_cast<int64_t>(dy.nbytes()), [tokens, table, dy] {
+            table.gradient.detach().index_add_(0, tokens, dy.to(table.gradient.scalar_type()));
+          });
+        return {};
+      },
+      table.value);
 }
 
 at::Tensor swiglu(const at::Tensor& gate_up) {

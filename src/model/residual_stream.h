@@ -18,9 +18,9 @@ class ResidualStream {
  public:
   /// What the stream is made of between two layers.
   struct Terms {
-    at::Tensor base;    ///< x + a
-    at::Tensor shared;  ///< s; undefined where there is none
-    at::Tensor full;    ///< x', where it has been settled already
+    at::Tensor base;                     ///< x + a
+    at::Tensor shared;                   ///< s; undefined where there is none
+    at::Tensor full;                     ///< x', where it has been settled already
     std::optional<RoutedOutput> routed;  ///< r, where it is still to be waited for
   };
 

@@ -43,8 +43,16 @@ class Table {
   void experts(MoeWeights& moe, const std::string& name, int64_t experts, int64_t width,
                int64_t hidden) {
     const int64_t held = experts / share_.size, first = share_.rank * held;
-    Binding gate_up{&moe.gate_up, name + ".0.gate_proj.weight", {held, 2 * width, hidden}, Role::matrix, true, false, {}};
-    Binding down{&moe.down, name + ".0.down_proj.weight", {held, hidden, width}, Role::matrix, true, false, {}};
+    Binding gate_up{&moe.gate_up,
+                    name + ".0.gate_proj.weight",
+                    {held, 2 * width, hidden},
+                    Role::matrix,
+                    true,
+                    false,
+                    {}};
+    Binding down{
+        &moe.down, name + ".0.down_proj.weight", {held, hidden, width}, Role::matrix, true, false,
+        {}};
     for (int64_t e = 0; e < held; ++e) {
       const std::string expert = util::concat(name, ".", first + e);
       gate_up.pieces.push_back({expert + ".gate_proj.weight", {width, hidden}, e, 0});
@@ -114,9 +122,9 @@ at::Tensor Binding::view(const at::Tensor& stacked, const Piece& piece) const {
 std::vector<Binding> bind(Weights& weights, const ModelConfig& config, ExpertShare share) {
   for (const LayerConfig& layer : config.layers)
     if (layer.moe)
-      util::require(layer.moe->router.experts % share.size == 0, "--ep", share.size,
-                    util::concat("a divisor of the model's ", layer.moe->router.experts,
-                                 " experts"));
+      util::require(
+          layer.moe->router.experts % share.size == 0, "--ep", share.size,
+          util::concat("a divisor of the model's ", layer.moe->router.experts, " experts"));
   Table table(share);
   weights.layers.resize(config.depth());
   table.add(weights.embedding, "model.embed_tokens.weight", {config.vocabulary, config.hidden});

@@ -47,7 +47,8 @@ struct Weights {
 };
 
 /// One tensor of the checkpoint and the part of a parameter that it fills:
-/// value[expert] (counted from the first that is held) rows `row` to `row + shape[0]`, or all of value where it is the only piece.
+/// value[expert] (counted from the first that is held) rows `row` to `row + shape[0]`, or all of
+/// value where it is the only piece.
 struct Piece {
   std::string name;
   std::vector<int64_t> shape;
@@ -64,15 +65,15 @@ struct Binding {
   std::vector<int64_t> shape;
   Role role = Role::matrix;
   bool experts = false;  ///< stacked over the experts that this rank holds, not over all
-  bool wide = false;  ///< held in float32 (float64 for float64) whatever the model's dtype
+  bool wide = false;     ///< held in float32 (float64 for float64) whatever the model's dtype
   std::vector<Piece> pieces;
 
   /// The piece's part of a tensor with this binding's shape.
   at::Tensor view(const at::Tensor& stacked, const Piece& piece) const;
 };
 
-/// The part of every layer's experts that a rank holds: experts rank E / size to (rank + 1) E / size.
-/// Everything else is held by all ranks.
+/// The part of every layer's experts that a rank holds: experts rank E / size to (rank + 1) E /
+/// size. Everything else is held by all ranks.
 struct ExpertShare {
   int64_t rank = 0;
   int64_t size = 1;

@@ -31,8 +31,7 @@ LayerWork layer_work(const model::LayerConfig& layer, int64_t hidden, const mode
                    (a.q_rank == 0 ? width * queries : q_rank * (width + queries));
     work.attend += latent * static_cast<double>(a.heads * (a.nope_dim + a.v_dim));
   } else {
-    work.prepare =
-        width * (queries + static_cast<double>(a.kv_heads * (a.qk_dim() + a.v_dim)));
+    work.prepare = width * (queries + static_cast<double>(a.kv_heads * (a.qk_dim() + a.v_dim)));
   }
   if (a.gated) work.prepare += width * values;
 

@@ -6,15 +6,24 @@ namespace farskip::schedule {
 
 std::string to_string(Part part) {
   switch (part) {
-    case Part::attention_prepare: return "attention a";
-    case Part::attend: return "attention b";
-    case Part::dense: return "dense MLP";
-    case Part::route: return "route";
-    case Part::experts: return "experts";
-    case Part::combine: return "combine";
-    case Part::shared: return "shared experts";
-    case Part::head: return "head and loss";
-    case Part::update: return "update";
+    case Part::attention_prepare:
+      return "attention a";
+    case Part::attend:
+      return "attention b";
+    case Part::dense:
+      return "dense MLP";
+    case Part::route:
+      return "route";
+    case Part::experts:
+      return "experts";
+    case Part::combine:
+      return "combine";
+    case Part::shared:
+      return "shared experts";
+    case Part::head:
+      return "head and loss";
+    case Part::update:
+      return "update";
   }
   return "";
 }

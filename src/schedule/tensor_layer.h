@@ -36,8 +36,8 @@ class TensorLayer {
   bool has_shared() const { return config_.moe->shared_width > 0; }
 
   /// Whether attention's core runs under the combine and the shared experts under the dispatch: if
-  /// that makes the tighter of the two windows wider, for the messages that run in them. A matter of
-  /// shapes alone, so that every rank and every execution does the same.
+  /// that makes the tighter of the two windows wider, for the messages that run in them. A matter
+  /// of shapes alone, so that every rank and every execution does the same.
   bool attends_late() const {
     if (!is_moe() || !has_shared()) return false;
     const LayerWork work = layer_work(config_, hidden_, attention_.batch, options_.ranks.size());
@@ -50,9 +50,8 @@ class TensorLayer {
 
   model::PreparedAttention attention_prepare(const at::Tensor& x) {
     enter(Part::attention_prepare);
-    auto prepared =
-        model::attention_prepare(model::rms_norm(x, weights_.attention_norm, norm_eps_),
-                                 weights_.attention, config_.attention, attention_);
+    auto prepared = model::attention_prepare(model::rms_norm(x, weights_.attention_norm, norm_eps_),
+                                             weights_.attention, config_.attention, attention_);
     prepared.q = marked(prepared.q, Part::attention_prepare);
     return prepared;
   }

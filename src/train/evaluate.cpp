@@ -47,8 +47,11 @@ void add_up(const comm::Group& world, HeadSums& sums, std::map<int64_t, double>&
   for (const auto& [layer, share] : agreement) own.push_back(share);
   const at::Tensor all = world.all_reduce("evaluation", at::tensor(own, at::kDouble)).wait();
   const double* sum = all.const_data_ptr<double>();
-  sums = {.rows = static_cast<int64_t>(*sum++), .kl = *sum++, .cross_entropy = *sum++,
-          .agree = static_cast<int64_t>(*sum++), .correct = static_cast<int64_t>(*sum++)};
+  sums = {.rows = static_cast<int64_t>(*sum++),
+          .kl = *sum++,
+          .cross_entropy = *sum++,
+          .agree = static_cast<int64_t>(*sum++),
+          .correct = static_cast<int64_t>(*sum++)};
   for (auto& [layer, share] : agreement) share = *sum++;
 }
 
@@ -93,8 +96,8 @@ Evaluation evaluate(const Subject& subject, const Subject* teacher, const Rows& 
       input.teacher_hidden = run(*teacher, part.tokens, others);
       input.teacher_head = teacher->model.weights.head.value;
       for (const auto& [layer, experts] : own)
-        found.router_agreement[layer] += route_overlap(others.at(layer), experts) * share /
-                                         static_cast<double>(rows.count());
+        found.router_agreement[layer] +=
+            route_overlap(others.at(layer), experts) * share / static_cast<double>(rows.count());
     }
     input.targets = part.targets.reshape({-1}).to(subject.model.device);
     input.rows = part.selected().to(subject.model.device);

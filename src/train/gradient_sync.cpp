@@ -118,8 +118,7 @@ at::Tensor GradientSync::own_values(const Bucket& bucket) const {
   for (const size_t i : bucket.members) {
     const Owned& one = owned_[i];
     const int64_t count = one.end - one.begin;
-    values.narrow(0, at, count)
-        .copy_(flat(one.parameter->value).narrow(0, one.begin, count));
+    values.narrow(0, at, count).copy_(flat(one.parameter->value).narrow(0, one.begin, count));
     at += part_size(one, bucket);
   }
   return values;
@@ -155,8 +154,7 @@ void GradientSync::reduce(model::GradientQueue* queue) {
     const std::vector<int64_t> splits(bucket.group.size(), bucket.part);
     pipeline.add(bucket.group.all_to_all("gradient reduction", parts, splits, splits),
                  [&](const at::Tensor& received) { add_up(bucket, received); });
-    peak_bytes_ =
-        std::max(peak_bytes_, static_cast<int64_t>(2 * kInFlight * parts.nbytes()));
+    peak_bytes_ = std::max(peak_bytes_, static_cast<int64_t>(2 * kInFlight * parts.nbytes()));
   }
   if (queue) queue->drain();
   pipeline.finish();

@@ -102,8 +102,7 @@ std::vector<AdamW::State> AdamW::state() const {
 
 void AdamW::restore(int64_t updates, const Find& find) {
   at::NoGradGuard no_grad;
-  for (const State& one : state())
-    one.tensor.copy_(find(one.name, one.begin, one.tensor.numel()));
+  for (const State& one : state()) one.tensor.copy_(find(one.name, one.begin, one.tensor.numel()));
   for (size_t i = 0; i < owned_.size(); ++i)
     if (moments_[i].master.defined())
       part(owned_[i].parameter->value, owned_[i]).copy_(moments_[i].master);

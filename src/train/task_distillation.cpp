@@ -38,8 +38,8 @@ class Distillation : public Task {
     MicroStep step;
     for (int64_t c = 0; c < ending.chunks(); ++c) {
       const at::Tensor teacher_hidden = taught ? taught->hidden(c) : at::Tensor();
-      const HeadInput input =
-          head_input(ending.hidden(c), teacher_hidden, rows.part(ending.begin(c), ending.begin(c + 1)));
+      const HeadInput input = head_input(ending.hidden(c), teacher_hidden,
+                                         rows.part(ending.begin(c), ending.begin(c + 1)));
       const HeadLoss head = head_loss(input, student_.weights.head, objective, weight);
       ending.gradient(c, head.grad_hidden);
       step.loss += head.loss;
@@ -115,8 +115,7 @@ class Distillation : public Task {
 std::unique_ptr<Task> distillation(const model::Model& teacher,
                                    schedule::ForwardOptions teacher_forward, model::Model& student,
                                    schedule::ForwardOptions student_forward,
-                                   const DistillationOptions& options,
-                                   const comm::Group& world) {
+                                   const DistillationOptions& options, const comm::Group& world) {
   return std::make_unique<Distillation>(teacher, std::move(teacher_forward), student,
                                         std::move(student_forward), options, world);
 }

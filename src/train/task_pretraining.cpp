@@ -27,13 +27,13 @@ class Pretraining : public Task {
         count(layer, routes);
       }
     };
-    schedule::Ending ending =
-        schedule::begin_forward(model_, model::Batch::whole(rows.tokens.to(model_.device)), forward);
+    schedule::Ending ending = schedule::begin_forward(
+        model_, model::Batch::whole(rows.tokens.to(model_.device)), forward);
     MicroStep step;
     for (int64_t c = 0; c < ending.chunks(); ++c) {
-      const HeadLoss loss = head_loss(
-          input(ending.hidden(c), rows.part(ending.begin(c), ending.begin(c + 1))),
-          model_.weights.head, Objective::cross_entropy, weight);
+      const HeadLoss loss =
+          head_loss(input(ending.hidden(c), rows.part(ending.begin(c), ending.begin(c + 1))),
+                    model_.weights.head, Objective::cross_entropy, weight);
       ending.gradient(c, loss.grad_hidden);
       step.loss += loss.loss;
     }

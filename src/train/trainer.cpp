@@ -81,11 +81,18 @@ Trainer::StepFigures Trainer::train_step() {
 }
 
 void Trainer::add_up(StepFigures& figures, bool& finite) const {
-  const at::Tensor own = at::tensor({figures.loss, figures.auxiliary, finite ? 0.0 : 1.0}, at::kDouble);
+  const at::Tensor own =
+      at::tensor({figures.loss, figures.auxiliary, finite ? 0.0 : 1.0}, at::kDouble);
   const at::Tensor sum = options_.grid.world.all_reduce("loss", own).wait();
   figures.loss = sum[0].item<double>();
   figures.auxiliary = sum[1].item<double>();
   finite = sum[2].item<double>() == 0;
+}
+
+void Trainer::record_memory(nlohmann::ordered_json& record) const {
+  if (options_.grid.size() > 1) record["reduction_bytes"] = sync_.peak_bytes();
+  if (options_.grid.courier) record["message_bytes"] = options_.grid.courier->take_peak_bytes();
+  if (options_.queue) record["gradient_queue_bytes"] = options_.queue->take_peak_bytes();
 }
 
 bool Trainer::evaluate(util::Progress& progress) {
@@ -150,6 +157,7 @@ TrainerResult Trainer::run() {
                                   {"tokens_per_second", speed}};
     if (figures.auxiliary != 0) record["balance_loss"] = number(figures.auxiliary);
     if (!figures.updated) record["skipped"] = true;
+    record_memory(record);
     if (leads()) metrics_->append(record);
     skipped_ = figures.updated ? 0 : skipped_ + 1;
     if (!figures.updated)

@@ -67,6 +67,8 @@ class Trainer {
   /// Restores weights, masters, moments, data position, step and best score from the latest
   /// checkpoint.
   void resume();
+  /// Bytes of moments and masters that this rank keeps.
+  int64_t state_bytes() const { return optimizer_.state_bytes(); }
   /// Runs to the last step, or until patience ends. Error after too many steps that are not finite.
   /// Afterwards, the model has the weights of the best checkpoint if there is a best one (patience
   /// or an evaluation command), else the last ones.
@@ -77,11 +79,11 @@ class Trainer {
     double loss = 0, auxiliary = 0, norm = 0;
     int64_t learnt = 0;  ///< positions that counted
     bool updated = false;
-    double forward_backward = 0;  ///< seconds
-    int64_t queue_bytes = 0, message_bytes = 0;  ///< most at once, on this rank
   };
   StepFigures train_step();
   bool leads() const { return options_.grid.rank() == 0; }
+  /// Most bytes that were held for messages at once since the last call, on this rank.
+  void record_memory(nlohmann::ordered_json& record) const;
   /// Loss, auxiliary loss and whether all is finite, over the ranks.
   void add_up(StepFigures& figures, bool& finite) const;
   /// The score of the command, which rank 0 runs while the others wait.

@@ -55,8 +55,7 @@ TEST(Courier, CarriesRowsWhoseNumberTheReceiverDoesNotKnow) {
           for (int64_t from = 0; from < size; ++from) expected.push_back(rows(from, rank, round));
           const at::Tensor got = there[round].wait();
           EXPECT_TRUE(got.equal(at::cat(expected)));
-          back.push_back(
-              courier.send({round, Part::combine}, got, *received[round], sent[round]));
+          back.push_back(courier.send({round, Part::combine}, got, *received[round], sent[round]));
         }
         for (int64_t round = 0; round < 3; ++round) {
           std::vector<at::Tensor> expected;
@@ -105,7 +104,8 @@ TEST(Courier, WithoutANetworkGivesBackWhatIsSent) {
 
 TEST(MessageLog, CountsMessagesInFlightTogetherOnceAndWaitsWhereTheyFall) {
   const auto at = [](int ms) { return Clock::time_point(milliseconds(ms)); };
-  // Two that overlap, 0..40 and 20..60; the thread waits 30..50. A third 100..110, never waited for.
+  // Two that overlap, 0..40 and 20..60; the thread waits 30..50. A third 100..110, never waited
+  // for.
   MessageLog log;
   log.messages = {{{0, Part::dispatch}, 10, at(0), at(40), at(30), at(30), at(40)},
                   {{0, Part::combine}, 20, at(20), at(60), at(40), at(40), at(50)},
@@ -116,7 +116,8 @@ TEST(MessageLog, CountsMessagesInFlightTogetherOnceAndWaitsWhereTheyFall) {
   EXPECT_NEAR(forward.hidden(), 2.0 / 3, 1e-9);
   EXPECT_EQ(forward.bytes, 30);
   EXPECT_EQ(measure(log, [](const Message& m) { return m.name.backward; }).hidden(), 1);
-  EXPECT_EQ((MessageName{7, Part::combine, true, 2}).describe(), "layer 7 combine gradient, chunk 2");
+  EXPECT_EQ((MessageName{7, Part::combine, true, 2}).describe(),
+            "layer 7 combine gradient, chunk 2");
 }
 
 TEST(Rendezvous, RanksThatDisagreeAllSayWho) {
@@ -124,8 +125,8 @@ TEST(Rendezvous, RanksThatDisagreeAllSayWho) {
   Rendezvous::threads(2, [&](Rendezvous& rendezvous) {
     rendezvous.agree({{"layout", "ep 2 x dp 1"}});
     try {
-      rendezvous.agree({{"layout", "ep 2 x dp 1"},
-                        {"checkpoint", rendezvous.rank() == 0 ? "cafe" : "beef"}});
+      rendezvous.agree(
+          {{"layout", "ep 2 x dp 1"}, {"checkpoint", rendezvous.rank() == 0 ? "cafe" : "beef"}});
     } catch (const InputError& error) {
       said[rendezvous.rank()] = error.what();
     }

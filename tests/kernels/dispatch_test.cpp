@@ -85,7 +85,8 @@ TEST(Dispatch, AbsentSlotsHaveNoRowsAndNoGradient) {
     EXPECT_EQ(sum[5].abs().sum().item<double>(), 0);
     const at::Tensor weights = normal({tokens, 3}, opmath(dtype));
     const auto found = combine_backward(x, rows, weights, some);
-    expect_close(found.weights, generic::combine_backward(x, rows, weights, some).weights, "weights");
+    expect_close(found.weights, generic::combine_backward(x, rows, weights, some).weights,
+                 "weights");
     EXPECT_EQ(found.weights.masked_select(experts.lt(0)).abs().sum().item<double>(), 0);
     // Rows that lie apart, as in a message.
     const at::Tensor wide = normal({some.rows, size + 8}, dtype);

@@ -29,8 +29,8 @@ struct Setting {
   std::string connectivity;
   at::ScalarType dtype = at::kDouble;
   Execution execution = Execution::overlapped;
-  int64_t queue_bytes = 0;      ///< of weight gradients that may wait
-  bool late = false;            ///< messages are
+  int64_t queue_bytes = 0;  ///< of weight gradients that may wait
+  bool late = false;        ///< messages are
   bool recompute = false;
 };
 
@@ -68,9 +68,8 @@ Outcome distil(const std::string& name, const Setting& setting, const at::Tensor
       {.connectivity = variant(setting.connectivity, depth),
        .ranks = ranks,
        .recompute = setting.recompute},
-      {.loss = setting.connectivity == "regular"
-                   ? train::DistillationOptions::Loss::cross_entropy
-                   : train::DistillationOptions::Loss::kl,
+      {.loss = setting.connectivity == "regular" ? train::DistillationOptions::Loss::cross_entropy
+                                                 : train::DistillationOptions::Loss::kl,
        .temperature = 2});
 
   const int64_t each = tokens.size(0) / size;
@@ -86,6 +85,14 @@ Outcome distil(const std::string& name, const Setting& setting, const at::Tensor
   }
   outcome.loss = task->backward(batch, 1.0 / static_cast<double>(tokens.numel()), 1.0 / size).loss;
   if (ranks.queue) ranks.queue->drain();
+  if (ranks.courier) {  // the second call gives what is there now: a pass leaves nothing behind
+    EXPECT_GT(ranks.courier->take_peak_bytes(), 0);
+    EXPECT_EQ(ranks.courier->take_peak_bytes(), 0);
+  }
+  if (ranks.queue) {
+    EXPECT_LE(ranks.queue->take_peak_bytes(), setting.queue_bytes);
+    EXPECT_EQ(ranks.queue->bytes(), 0);
+  }
   // One message for all that is held by every rank: the loss and most gradients.
   std::vector<model::Binding> bindings =
       model::bind(student.weights, student.config, student.share);

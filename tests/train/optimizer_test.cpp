@@ -44,7 +44,8 @@ TEST(AdamW, FollowsItsFormulaAndSparesNormsFromDecay) {
     }
     parameter->gradient.zero_();
     for (int64_t step = 1; step <= 3; ++step) {
-      AdamW alone(whole({parameter}), options);  // the same parameter by itself, restored in between
+      AdamW alone(whole({parameter}),
+                  options);  // the same parameter by itself, restored in between
       static std::map<std::string, at::Tensor> saved;
       if (step > 1)
         alone.restore(step - 1, [&](const std::string& name, int64_t begin, int64_t count) {

@@ -4,9 +4,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "../support/golden.h"
 #include "comm/rendezvous.h"
 #include "comm/substitutes.h"
-#include "../support/golden.h"
 #include "support.h"
 #include "train/trainer.h"
 #include "util/error.h"
@@ -53,8 +53,8 @@ void run_rank(const Plan& plan, const Setting& setting, const fs::path& data, co
         comm::delayed(rows, 5 + grid.rank(), std::chrono::milliseconds(3)), counts);
   }
   const model::ExpertShare share{grid.expert_part(), grid.ep};
-  const model::Model teacher = model::load_model(golden(plan.model), plan.dtype, at::kCPU,
-                                                 model::Residence::mapped, share);
+  const model::Model teacher =
+      model::load_model(golden(plan.model), plan.dtype, at::kCPU, model::Residence::mapped, share);
   model::Model student = teacher.trainable();
   model::ExpertRanks ranks{.courier = grid.courier, .execution = setting.execution};
   if (setting.execution == model::Execution::overlapped && grid.courier)
@@ -101,8 +101,7 @@ Outcome run(const Plan& plan, const Setting& setting, const fs::path& data, cons
   comm::Rendezvous::threads(setting.ranks, [&](comm::Rendezvous& rendezvous) {
     run_rank(plan, setting, data, out, resume, rendezvous, found[rendezvous.rank()]);
   });
-  for (const Outcome& one : found)
-    found[0].weights.insert(one.weights.begin(), one.weights.end());
+  for (const Outcome& one : found) found[0].weights.insert(one.weights.begin(), one.weights.end());
   std::ifstream metrics(out / "metrics.jsonl");
   found[0].losses.clear();
   for (std::string line; std::getline(metrics, line);) {
@@ -123,11 +122,9 @@ TEST_P(Ranks, WeightsAfterFiveStepsHaveTheSameBitsInEveryExecution) {
     const Outcome blocking =
         run(plan, {ranks, ranks, Execution::blocking}, data, folder / std::to_string(ranks));
     int64_t i = 0;
-    for (const Setting& setting :
-         {Setting{ranks, ranks, Execution::overlapped, true, false, 20000},
-          Setting{ranks, ranks, Execution::overlapped, true, true}}) {
-      const Outcome other =
-          run(plan, setting, data, folder / util::concat(ranks, "-", i++));
+    for (const Setting& setting : {Setting{ranks, ranks, Execution::overlapped, true, false, 20000},
+                                   Setting{ranks, ranks, Execution::overlapped, true, true}}) {
+      const Outcome other = run(plan, setting, data, folder / util::concat(ranks, "-", i++));
       EXPECT_EQ(other.losses, blocking.losses);
       for (const auto& [name, expected] : blocking.weights)
         EXPECT_TRUE(other.weights.at(name).equal(expected)) << ranks << " ranks: " << name;
@@ -147,8 +144,8 @@ TEST(RanksTogether, HaveTheCurveOfOneRank) {
     ASSERT_EQ(one.losses.size(), 12u);
     for (const Setting& setting : {Setting{2, 2}, Setting{4, 4}, Setting{4, 2}, Setting{4, 1}}) {
       SCOPED_TRACE(util::concat(model, ", ", setting.ranks, " ranks, ep ", setting.ep));
-      const Outcome many = run(plan, setting, data,
-                               folder / model / util::concat(setting.ranks, "x", setting.ep));
+      const Outcome many =
+          run(plan, setting, data, folder / model / util::concat(setting.ranks, "x", setting.ep));
       ASSERT_EQ(many.losses.size(), one.losses.size());
       for (size_t i = 0; i < one.losses.size(); ++i)
         EXPECT_NEAR(many.losses[i], one.losses[i], 2e-3 * std::abs(one.losses[i])) << "step " << i;

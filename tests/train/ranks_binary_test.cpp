@@ -35,17 +35,17 @@ class RankVerbs : public testing::Test {
       text += "It was the best of times, number " + std::to_string(i) + ".\n";
     folder_.file("text.txt", text);
   }
-  std::string pretrain(const std::string& out, const std::string& more = "") const {
+  std::string pretrain(const std::string& out, const std::string& more = "",
+                       const std::string& timeout = "20") const {
     return "pretrain --config '" + (folder_ / "config.json").string() + "' --tokenizer '" +
            demo_.string() + "' --data '" + (folder_ / "text.txt").string() + "' --out '" +
-           (folder_ / out).string() +
-           "' --sequence 32 --batch-tokens 128 --threads 1 --timeout 20 " + more;
+           (folder_ / out).string() + "' --sequence 32 --batch-tokens 128 --threads 1 --timeout " +
+           timeout + " " + more;
   }
   pid_t start(const std::string& command) const {
     const pid_t child = fork();
     if (child == 0) {
-      const std::string line =
-          "exec " + command + " > '" + (folder_ / "log").string() + "' 2>&1";
+      const std::string line = "exec " + command + " > '" + (folder_ / "log").string() + "' 2>&1";
       execl("/bin/sh", "sh", "-c", line.c_str(), nullptr);
       _exit(127);
     }
@@ -103,11 +103,13 @@ TEST_F(RankVerbs, ARankThatIsKilledEndsTheOthersWithALineThatNamesTheMessage) {
     EXPECT_EQ(finish(launcher), 128 + SIGKILL);
     EXPECT_LT(std::chrono::steady_clock::now() - begin, seconds(15));
     const std::string said = log();
-    EXPECT_TRUE(std::regex_search(said, std::regex(R"(\[0\] farskip: error: rank 0 of 2: [a-z0-9 ,]+)")))
+    EXPECT_TRUE(
+        std::regex_search(said, std::regex(R"(\[0\] farskip: error: rank 0 of 2: [a-z0-9 ,]+)")))
         << said;
     // Whatever it was doing, the run can go on.
     fs::remove_all(folder_ / "again");
-    EXPECT_EQ(run(launch(2, pretrain("out", "--steps 100001 --checkpoint-every 2 --resume --ep 3"))), 2);
+    EXPECT_EQ(
+        run(launch(2, pretrain("out", "--steps 100001 --checkpoint-every 2 --resume --ep 3"))), 2);
   }
   const std::string latest = [&] {
     std::ifstream in(folder_ / "out" / "checkpoints" / "latest");
@@ -115,9 +117,25 @@ TEST_F(RankVerbs, ARankThatIsKilledEndsTheOthersWithALineThatNamesTheMessage) {
     in >> name;
     return name.substr(5);
   }();
-  const std::string more = "--steps " + std::to_string(std::stoi(latest) + 2) +
-                           " --checkpoint-every 2 --resume";
+  const std::string more =
+      "--steps " + std::to_string(std::stoi(latest) + 2) + " --checkpoint-every 2 --resume";
   EXPECT_EQ(run(launch(4, pretrain("out", more))), 0) << log();
+}
+
+TEST_F(RankVerbs, ARankThatHangsIsGivenUpAfterTheTimeout) {
+  const pid_t launcher =
+      start(launch(2, pretrain("out", "--steps 100000 --checkpoint-every 2", "2")));
+  const fs::path first = folder_ / "out" / "checkpoints" / "step-2";
+  for (int i = 0; i < 4000 && !fs::exists(first); ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  const pid_t rank = rank_process(launcher, 1);
+  ASSERT_GT(rank, 0) << log();
+  const auto begin = std::chrono::steady_clock::now();
+  kill(rank, SIGSTOP);
+  EXPECT_EQ(finish(launcher), 1);
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, seconds(30));
+  EXPECT_THAT(log(), HasSubstr("[0] farskip: error: rank 0 of 2: "));
+  EXPECT_NE(kill(rank, 0), 0) << "the stopped rank is still there";
 }
 
 TEST_F(RankVerbs, WhatCannotBeIsRefusedOnEveryRank) {
@@ -147,10 +165,12 @@ TEST_F(RankVerbs, RanksThatRunDifferentThingsAllStop) {
   const std::string own = (folder_ / "own.sh").string();
   std::ofstream(own) << "exec '" FARSKIP_BINARY "' "
                      << pretrain("a", "--steps 2 --learning-rate 1e-3$RANK") << "\n";
-  const std::string both = "for r in 0 1; do RANK=$r WORLD_SIZE=2 LOCAL_RANK=$r MASTER_ADDR=127.0.0.1 "
-                           "MASTER_PORT=$((20000 + $$ % 20000)) sh '" + own +
-                           "' & pids=\"$pids $!\"; done; code=0; for p in $pids; do wait $p || "
-                           "code=$?; done; exit $code";
+  const std::string both =
+      "for r in 0 1; do RANK=$r WORLD_SIZE=2 LOCAL_RANK=$r MASTER_ADDR=127.0.0.1 "
+      "MASTER_PORT=$((20000 + $$ % 20000)) sh '" +
+      own +
+      "' & pids=\"$pids $!\"; done; code=0; for p in $pids; do wait $p || "
+      "code=$?; done; exit $code";
   EXPECT_EQ(run("sh -c '" + std::regex_replace(both, std::regex("'"), "'\\''") + "'"), 2) << log();
   EXPECT_THAT(log(), HasSubstr("rank 1: options: found"));
   EXPECT_THAT(log(), HasSubstr("rank 0: options: found"));

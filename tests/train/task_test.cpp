@@ -27,10 +27,10 @@ TEST_P(Distilled, LossAndEveryGradientAreTheOracles) {
   const model::Model teacher = model::load_model(golden(setting.model), at::kDouble);
   model::Model student = teacher.trainable();
   const int64_t depth = teacher.config.depth();
-  const auto task = distillation(
-      teacher, {.connectivity = model::Connectivity::regular(depth)}, student,
-      {.connectivity = {model::ConnectivityKind::farskip, {0, depth}, depth}},
-      {.loss = setting.loss, .l2_weight = 0.1});
+  const auto task =
+      distillation(teacher, {.connectivity = model::Connectivity::regular(depth)}, student,
+                   {.connectivity = {model::ConnectivityKind::farskip, {0, depth}, depth}},
+                   {.loss = setting.loss, .l2_weight = 0.1});
   const at::Tensor tokens =
       io::SafetensorsFile::open(golden(setting.model) / "golden.safetensors").tensor("tokens");
   Rows rows{tokens, at::roll(tokens, -1, 1), at::ones_like(tokens, at::kBool)};
