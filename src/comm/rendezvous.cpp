@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
+#include <netdb.h>
 
 #include <algorithm>
 #include <exception>
@@ -33,12 +34,27 @@ struct Rendezvous::State {
   }
 };
 
+namespace {
+
+/// c10d would try an unknown name again and again until its timeout.
+void require_known(const std::string& address) {
+  addrinfo* found = nullptr;
+  const int failed = getaddrinfo(address.c_str(), nullptr, nullptr, &found);
+  if (failed == 0) freeaddrinfo(found);
+  util::require(failed == 0, "MASTER_ADDR",
+                util::concat('"', address, "\" (", gai_strerror(failed), ")"),
+                "the name or address of rank 0's machine");
+}
+
+}  // namespace
+
 Rendezvous::Rendezvous(std::unique_ptr<State> state) : state_(std::move(state)) {}
 Rendezvous::~Rendezvous() = default;
 
 Rendezvous::Rendezvous(const LaunchEnvironment& environment, std::chrono::milliseconds timeout)
     : state_(std::make_unique<State>(State{environment, {}, timeout})) {
   if (environment.size == 1) return;
+  require_known(environment.address);
   try {
     c10d::TCPStoreOptions options;
     options.port = environment.port;
@@ -48,6 +64,9 @@ Rendezvous::Rendezvous(const LaunchEnvironment& environment, std::chrono::millis
     options.timeout = timeout;
     state_->store = c10::make_intrusive<c10d::TCPStore>(environment.address, options);
   } catch (const std::exception& error) {
+    if (std::string(error.what()).find("EADDRINUSE") != std::string::npos)
+      throw InputError(util::concat("MASTER_PORT: found ", environment.port,
+                                    ", on which somebody listens already, expected a free port"));
     throw comm_error(util::concat("meeting at ", environment.address, ":", environment.port),
                      environment.rank, environment.size, error);
   }
