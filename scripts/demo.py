@@ -25,7 +25,7 @@ FARSKIP = ROOT / "build" / "farskip"
 PROMPT = "The captain looked at the sea and said"
 SEQUENCE, BATCH_TOKENS, HELD_OUT_TOKENS = 256, 2048, 81920
 PRETRAIN_STEPS, RECOVERY_STEPS = 600, 150
-LINK = "300mbit"
+LINK = "500mbit"
 
 
 class Steps:
