@@ -4,12 +4,9 @@
 //   link_check [--links RATE ...] [--ranks N ...] [--bytes N ...] [--repeats N]
 //
 // Frame headers count against the rate, so 8948 of 9014 bytes, 99.3 %, is the most that arrives.
-// Every size is exchanged in three ways:
+// Every size is exchanged in two ways:
 //   one way      even ranks send it to the next odd one: the link itself
 //   all-to-all   each rank sends it to the others together, and receives it from them
-//   two halves   the same as two all-to-alls of two groups: to the ranks above, and to those below.
-//                Gloo asks for a message over the connection that it sends on; with data one way
-//                only, the request never queues behind data.
 #include <ATen/ATen.h>
 #include <c10/util/Logging.h>
 
@@ -37,38 +34,33 @@ struct Options {
 /// One rank; the first prints.
 void measure(const Options& options) {
   comm::Rendezvous rendezvous(comm::launch_environment());
-  const comm::Group all = rendezvous.all(), other = rendezvous.all();
+  const comm::Group all = rendezvous.all();
   const std::string link = std::getenv("FARSKIP_LINK");
   const double rate = static_cast<double>(comm::link_rate(link).bits_per_second);
   const int64_t size = all.size(), me = all.rank();
-  const auto start_rows = [&](const comm::Group& group, auto rows) {
+  const auto send = [&](auto rows) {
     std::vector<int64_t> sent, received;
     for (int64_t r = 0; r < size; ++r) {
       sent.push_back(r == me ? 0 : rows(me, r));
       received.push_back(r == me ? 0 : rows(r, me));
     }
     const int64_t total = std::accumulate(sent.begin(), sent.end(), int64_t{0});
-    return group.all_to_all("rows", at::zeros({total}, at::kByte), sent, received);
+    all.all_to_all("rows", at::zeros({total}, at::kByte), sent, received).wait();
   };
   const auto exchange = [&](const std::string& way, int64_t bytes) {
     const int64_t part = bytes / (size - 1);
     if (way == "one way") {
-      start_rows(all, [&](int64_t from, int64_t to) {
-        return from % 2 == 0 && to == from + 1 ? bytes : 0;
-      }).wait();
-    } else if (way == "all-to-all") {
-      start_rows(all, [&](int64_t, int64_t) { return part; }).wait();
+      send([&](int64_t from, int64_t to) {
+        return from % 2 == 0 && to == from + 1 ? bytes : int64_t{0};
+      });
     } else {
-      auto up = start_rows(all, [&](int64_t from, int64_t to) { return from < to ? part : 0; });
-      auto down = start_rows(other, [&](int64_t from, int64_t to) { return from > to ? part : 0; });
-      up.wait();
-      down.wait();
+      send([&](int64_t, int64_t) { return part; });
     }
   };
   util::Table table(
       {"link", "ranks", "KiB", "exchange", "ms", "quartiles", "bytes / rate", "of the rate"});
   for (const int64_t bytes : options.bytes)
-    for (const std::string way : {"one way", "all-to-all", "two halves"}) {
+    for (const std::string way : {"one way", "all-to-all"}) {
       std::vector<double> times;
       for (int64_t i = 0; i <= options.repeats; ++i) {
         all.barrier("before");

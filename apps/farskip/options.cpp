@@ -65,7 +65,7 @@ void add_model(CLI::App& verb, std::string& model) {
 }
 
 void add_run_options(CLI::App& verb, RunOptions& options) {
-  const auto group = "Running the model";
+  const auto group = kRunningGroup;
   verb.add_option("--connectivity", options.connectivity,
                   "Which activations the layers read (default: what config.json says)")
       ->check(CLI::IsMember({"regular", "farskip", "attention", "moe"}))

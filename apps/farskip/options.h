@@ -10,6 +10,9 @@
 
 namespace farskip::app {
 
+/// Of the options that add_run_options adds, in --help.
+constexpr const char* kRunningGroup = "Running the model";
+
 /// How a model is run. Fields hold what the command line says; the functions turn it into values.
 struct RunOptions {
   std::string connectivity, layers, dtype, device = "cpu", execution = "overlapped", transport,

@@ -7,18 +7,17 @@
 #include <set>
 
 #include "util/error.h"
+#include "util/fingerprint.h"
 
 namespace farskip::app {
 namespace {
 
 namespace fs = std::filesystem;
 
-/// FNV-1a, written as hexadecimal digits.
+/// Of several things, written as hexadecimal digits.
 class Fingerprint {
  public:
-  void add(const std::string& bytes) {
-    for (const unsigned char c : bytes) hash_ = (hash_ ^ c) * 0x100000001b3;
-  }
+  void add(const std::string& bytes) { hash_ = util::fingerprint(bytes, hash_); }
   /// A file's length, and up to `samples` pieces of it, evenly spread.
   void add_file(const fs::path& path, int64_t samples) {
     constexpr int64_t kPiece = 4096;
@@ -41,7 +40,7 @@ class Fingerprint {
   }
 
  private:
-  uint64_t hash_ = 0xcbf29ce484222325;
+  uint64_t hash_ = util::fingerprint("");
 };
 
 std::string build_fingerprint() {

@@ -136,25 +136,25 @@ void add_training_options(CLI::App& verb, TrainingOptions& o) {
       ->group(run);
 }
 
-Fact training_fact(const CLI::App& verb, const TrainingOptions&) {
+Fact options_fact(const CLI::App& verb) {
   std::string text;
   for (const CLI::Option* option : verb.get_options()) {
-    const std::string group = option->get_group();
-    if (option->count() == 0 || (group != "Learning" && group != "Data" && group != "Run" &&
-                                 group != "Options" && group != "OPTIONS"))
-      continue;
+    // How a rank runs (threads, say) is its own affair; what must be alike of it is compared by
+    // join().
+    if (option->count() == 0 || option->get_group() == kRunningGroup) continue;
     text += (text.empty() ? "" : " ") + option->get_name();
     for (const std::string& value : option->results()) text += " " + value;
   }
   return {"options", text};
 }
 
-model::ExpertRanks filling_gaps(model::Model& model, model::ExpertRanks experts,
-                                const TrainingOptions& options) {
-  if (!experts.courier || experts.execution == model::Execution::blocking) return experts;
+model::ExpertRanks filling_gaps(const CLI::App& verb, model::Model& model,
+                                model::ExpertRanks experts, const TrainingOptions& options) {
+  const bool gaps = experts.courier && experts.execution == model::Execution::overlapped;
+  refuse_without(verb, "--gradient-queue", gaps, "--ep above 1 and --execution overlapped");
+  if (!gaps) return experts;
   experts.queue = std::make_shared<model::GradientQueue>(options.queue_mib << 20);
-  for (model::Parameter* parameter : model.parameters()) parameter->queue = experts.queue;
-  model.weights.head.queue = experts.queue;  // a tied one is no parameter of its own
+  model.defer_gradients(experts.queue);
   return experts;
 }
 

@@ -43,10 +43,10 @@ int64_t sequence_length(const TrainingOptions& options, const model::ModelConfig
 int64_t batch_rows(const TrainingOptions& options, int64_t sequence);
 
 /// Everything that the command line says of the training and that ranks must have alike.
-Fact training_fact(const CLI::App& verb, const TrainingOptions& options);
+Fact options_fact(const CLI::App& verb);
 /// Lets the model's weight gradients wait for gaps, where there are any to fill.
-model::ExpertRanks filling_gaps(model::Model& model, model::ExpertRanks experts,
-                                const TrainingOptions& options);
+model::ExpertRanks filling_gaps(const CLI::App& verb, model::Model& model,
+                                model::ExpertRanks experts, const TrainingOptions& options);
 
 struct Training {
   model::Model& model;

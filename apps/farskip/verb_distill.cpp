@@ -108,8 +108,7 @@ void run(const CLI::App& verb, Options options) {
   util::require(options.run.device == "cpu", "--device", options.run.device,
                 "cpu (training runs there)");
 
-  const Ranks ranks =
-      join(options.run, {checkpoint_fact(options.model), training_fact(verb, options.training)});
+  const Ranks ranks = join(options.run, {checkpoint_fact(options.model), options_fact(verb)});
   const model::Model teacher =
       load(options.model, options.run, model::Residence::mapped, ranks.share(), ranks.leads());
   const int64_t depth = teacher.config.depth();
@@ -122,7 +121,7 @@ void run(const CLI::App& verb, Options options) {
                      "\" for student and teacher, expected them to differ");
 
   model::Model student = teacher.trainable(options.freeze == "embeddings");
-  const model::ExpertRanks experts = filling_gaps(student, ranks.experts, options.training);
+  const model::ExpertRanks experts = filling_gaps(verb, student, ranks.experts, options.training);
   const auto task = train::distillation(
       teacher, {.connectivity = theirs, .ranks = experts}, student,
       {.connectivity = ours, .ranks = experts, .recompute = options.training.recompute}, distilled,

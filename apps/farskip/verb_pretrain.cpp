@@ -66,12 +66,11 @@ void run(const CLI::App& verb, const Options& options) {
   util::require(options.run.device == "cpu", "--device", options.run.device,
                 "cpu (training runs there)");
 
-  const Ranks ranks =
-      join(options.run, {config_fact(config), training_fact(verb, options.training)});
+  const Ranks ranks = join(options.run, {config_fact(config), options_fact(verb)});
   model::Model model =
       model::random_model(config, dtype, options.training.seed, ranks.share()).trainable();
   model.directory = tokenizer;  // its tokenizer files are saved with the model
-  const model::ExpertRanks experts = filling_gaps(model, ranks.experts, options.training);
+  const model::ExpertRanks experts = filling_gaps(verb, model, ranks.experts, options.training);
   const auto task = train::pretraining(
       model,
       {.connectivity = connectivity, .ranks = experts, .recompute = options.training.recompute},

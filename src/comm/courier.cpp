@@ -10,14 +10,10 @@
 #include <numeric>
 #include <thread>
 
+#include "util/fingerprint.h"
+
 namespace farskip::comm {
 namespace {
-
-/// FNV-1a, on from `hash`.
-uint64_t hashed(uint64_t hash, const std::string& text) {
-  for (const unsigned char c : text) hash = (hash ^ c) * 0x100000001b3;
-  return hash;
-}
 
 int64_t sum(const Splits& rows) {
   return std::accumulate(rows.begin(), rows.end(), int64_t{0});
@@ -32,7 +28,7 @@ int64_t to_others(const Splits& sent, int64_t own, int64_t row_bytes) {
 struct Courier::State {
   Group rows, counts;
   MessageLog* log = nullptr;
-  uint64_t order = 0xcbf29ce484222325;  ///< hash of the names of all messages so far
+  uint64_t order = util::fingerprint("");  ///< hash of the names of all messages so far
   std::atomic<int64_t> bytes = 0, peak = 0;
 
   std::mutex mutex;
@@ -130,7 +126,7 @@ Pending Courier::carry(const MessageName& name, const at::Tensor& rows, const Sp
   const auto state = state_;
   const int64_t row_bytes = rows.size(1) * rows.element_size();
   const Message message{name, to_others(sent, group().rank(), row_bytes), Clock::now()};
-  state->order = hashed(state->order, name.describe());
+  state->order = util::fingerprint(name.describe(), state->order);
   state->in_flight(static_cast<int64_t>(rows.nbytes()));
 
   auto promise = std::make_shared<std::promise<std::unique_ptr<Work>>>();
@@ -171,7 +167,7 @@ Pending Courier::send(const MessageName& name, const at::Tensor& rows, Splits se
 Pending Courier::dispatch(const MessageName& name, const at::Tensor& rows, Splits sent,
                           std::shared_ptr<Splits> received) {
   // The hash as it will be after carry() has added this name.
-  const uint64_t order = hashed(state_->order, name.describe());
+  const uint64_t order = util::fingerprint(name.describe(), state_->order);
   return carry(
       name, rows, sent, /*by_thread=*/true, [state = state_, name, rows, sent, received, order] {
         const int64_t size = state->rows.size();

@@ -35,8 +35,7 @@ class Bench {
         .courier = courier, .execution = variant.execution, .wire = options_.wire};
     if (variant.execution == model::Execution::overlapped && courier)
       ranks.queue = std::make_shared<model::GradientQueue>(options_.queue_bytes);
-    for (model::Parameter* parameter : model_.parameters()) parameter->queue = ranks.queue;
-    model_.weights.head.queue = ranks.queue;
+    model_.defer_gradients(ranks.queue);
 
     schedule::PartLog parts;
     const int64_t depth = model_.config.depth();

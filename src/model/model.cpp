@@ -93,6 +93,11 @@ Model Model::trainable(bool freeze_embeddings) const {
   return copy;
 }
 
+void Model::defer_gradients(const std::shared_ptr<GradientQueue>& queue) {
+  for (Parameter* parameter : parameters()) parameter->queue = queue;
+  weights.head.queue = queue;  // a tied one is not among them
+}
+
 at::ScalarType default_dtype(const ModelConfig& config) {
   return config.dtype == "bfloat16" ? at::kBFloat16 : at::kFloat;
 }

@@ -30,6 +30,8 @@ struct Model {
   /// share their tensors with this model. `correction` biases are never trained by gradients but
   /// are copied, so that a load balancer may change them.
   Model trainable(bool freeze_embeddings = false) const;
+  /// Where contributions to the gradients wait from now on; null: nowhere.
+  void defer_gradients(const std::shared_ptr<GradientQueue>& queue);
 };
 
 /// The dtype that a checkpoint is run in when nobody asks for another: the one its config names

@@ -12,9 +12,15 @@ namespace {
 constexpr int64_t kBucketBytes = int64_t{32} << 20;
 constexpr size_t kInFlight = 3;  ///< buckets
 
-at::Tensor flat(const at::Tensor& tensor) {
-  return tensor.detach().view({-1});
-}
+/// Where one rank's part of a parameter lies.
+struct Place {
+  int64_t at;            ///< in what the rank has of its bucket
+  int64_t begin, count;  ///< in the parameter
+  at::Tensor of_part(const at::Tensor& part) const { return part.narrow(0, at, count); }
+  at::Tensor of_parameter(const at::Tensor& tensor) const {
+    return tensor.detach().view({-1}).narrow(0, begin, count);
+  }
+};
 
 /// Launches and finishes buckets in order, a few at a time.
 class Pipeline {
@@ -79,65 +85,56 @@ int64_t GradientSync::part_size(const Owned& one, const Bucket& bucket) {
   return (one.parameter->value.numel() + bucket.group.size() - 1) / bucket.group.size();
 }
 
+template <class F>
+void GradientSync::each_part(const Bucket& bucket, F f) const {
+  int64_t at = 0;
+  for (const size_t i : bucket.members) {
+    const int64_t size = owned_[i].parameter->value.numel(), each = part_size(owned_[i], bucket);
+    for (int64_t rank = 0; rank < bucket.group.size(); ++rank) {
+      const int64_t begin = std::min(rank * each, size);
+      f(*owned_[i].parameter, rank, Place{at, begin, std::min(each, size - begin)});
+    }
+    at += each;
+  }
+}
+
 /// [ranks * part]: what each rank gets of every member.
 at::Tensor GradientSync::parts_of_gradients(const Bucket& bucket) const {
   const auto dtype = owned_[bucket.members.front()].parameter->gradient.scalar_type();
   const at::Tensor parts = at::zeros({bucket.group.size(), bucket.part}, dtype);
-  int64_t at = 0;
-  for (const size_t i : bucket.members) {
-    const at::Tensor gradient = flat(owned_[i].parameter->gradient);
-    const int64_t each = part_size(owned_[i], bucket);
-    for (int64_t r = 0; r < bucket.group.size(); ++r) {
-      const int64_t begin = std::min(r * each, gradient.numel());
-      const int64_t count = std::min(each, gradient.numel() - begin);
-      parts[r].narrow(0, at, count).copy_(gradient.narrow(0, begin, count));
-    }
-    at += each;
-  }
+  each_part(bucket, [&](const model::Parameter& parameter, int64_t rank, Place place) {
+    place.of_part(parts[rank]).copy_(place.of_parameter(parameter.gradient));
+  });
   return parts.view({-1});
 }
 
 /// In the order of the ranks, so that the sum has the same bits wherever it is taken.
 void GradientSync::add_up(const Bucket& bucket, const at::Tensor& received) {
   const at::Tensor parts = received.view({bucket.group.size(), bucket.part});
-  int64_t at = 0;
-  for (const size_t i : bucket.members) {
-    const Owned& one = owned_[i];
-    const int64_t count = one.end - one.begin;
-    const at::Tensor sum = flat(one.parameter->gradient).narrow(0, one.begin, count);
-    sum.copy_(parts[0].narrow(0, at, count));
-    for (int64_t r = 1; r < bucket.group.size(); ++r) sum.add_(parts[r].narrow(0, at, count));
-    at += part_size(one, bucket);
-  }
+  each_part(bucket, [&](const model::Parameter& parameter, int64_t rank, Place place) {
+    if (rank != bucket.group.rank()) return;
+    const at::Tensor sum = place.of_parameter(parameter.gradient);
+    sum.copy_(place.of_part(parts[0]));
+    for (int64_t r = 1; r < bucket.group.size(); ++r) sum.add_(place.of_part(parts[r]));
+  });
 }
 
 at::Tensor GradientSync::own_values(const Bucket& bucket) const {
   const auto dtype = owned_[bucket.members.front()].parameter->value.scalar_type();
   const at::Tensor values = at::zeros({bucket.part}, dtype);
-  int64_t at = 0;
-  for (const size_t i : bucket.members) {
-    const Owned& one = owned_[i];
-    const int64_t count = one.end - one.begin;
-    values.narrow(0, at, count).copy_(flat(one.parameter->value).narrow(0, one.begin, count));
-    at += part_size(one, bucket);
-  }
+  each_part(bucket, [&](const model::Parameter& parameter, int64_t rank, Place place) {
+    if (rank == bucket.group.rank())
+      place.of_part(values).copy_(place.of_parameter(parameter.value));
+  });
   return values;
 }
 
 void GradientSync::spread(const Bucket& bucket, const at::Tensor& received) {
   const at::Tensor parts = received.view({bucket.group.size(), bucket.part});
-  int64_t at = 0;
-  for (const size_t i : bucket.members) {
-    const at::Tensor value = flat(owned_[i].parameter->value);
-    const int64_t each = part_size(owned_[i], bucket);
-    for (int64_t r = 0; r < bucket.group.size(); ++r) {
-      const int64_t begin = std::min(r * each, value.numel());
-      const int64_t count = std::min(each, value.numel() - begin);
-      if (r != bucket.group.rank())
-        value.narrow(0, begin, count).copy_(parts[r].narrow(0, at, count));
-    }
-    at += each;
-  }
+  each_part(bucket, [&](const model::Parameter& parameter, int64_t rank, Place place) {
+    if (rank != bucket.group.rank())
+      place.of_parameter(parameter.value).copy_(place.of_part(parts[rank]));
+  });
 }
 
 void GradientSync::reduce(model::GradientQueue* queue) {

@@ -42,6 +42,9 @@ class GradientSync {
   };
   /// Elements of a rank's part of a parameter, filled up.
   static int64_t part_size(const Owned& one, const Bucket& bucket);
+  /// f(parameter, rank, place) for each rank's part of each member, in order.
+  template <class F>
+  void each_part(const Bucket& bucket, F f) const;
   at::Tensor parts_of_gradients(const Bucket& bucket) const;
   void add_up(const Bucket& bucket, const at::Tensor& received);
   at::Tensor own_values(const Bucket& bucket) const;

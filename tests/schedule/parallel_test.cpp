@@ -61,7 +61,7 @@ Outcome distil(const std::string& name, const Setting& setting, const at::Tensor
   const model::Model teacher = model::load_model(golden_directory(name), setting.dtype, at::kCPU,
                                                  model::Residence::mapped, {rank, size});
   model::Model student = teacher.trainable();
-  for (model::Parameter* parameter : student.parameters()) parameter->queue = ranks.queue;
+  student.defer_gradients(ranks.queue);
   const int64_t depth = teacher.config.depth();
   const auto task = train::distillation(
       teacher, {.connectivity = model::Connectivity::regular(depth), .ranks = ranks}, student,
@@ -189,6 +189,22 @@ TEST_P(Parallel, EveryExecutionGivesTheSameBits) {
       for (const auto& [name, expected] : blocking->gradients)
         EXPECT_TRUE(found[i].gradients.at(name).equal(expected)) << name;
     }
+  }
+}
+
+TEST(ParallelShapes, FewerTokensThanChunksAndRanksWithoutATokenForThem) {
+  const std::string name = "deepseek_v3";
+  const at::Tensor tokens = some_tokens(name, 4).narrow(1, 0, 3);
+  const std::vector<Setting> settings = {
+      {"farskip"}, {"farskip", at::kDouble, Execution::overlapped, 1 << 20, true, true}};
+  const auto one = over_ranks(1, name, settings, tokens),
+             many = over_ranks(4, name, settings, tokens);
+  for (size_t i = 0; i < settings.size(); ++i) {
+    EXPECT_LT(relative_error(many[i].logits, one[i].logits), 1e-9);
+    for (const auto& [parameter, expected] : one[i].gradients)
+      EXPECT_LE((many[i].gradients.at(parameter) - expected).abs().max().item<double>(),
+                1e-9 * expected.abs().max().item<double>() + 1e-12)
+          << parameter;
   }
 }
 

@@ -41,21 +41,7 @@ int finish(pid_t child) {
 
 class Verbs : public testing::Test {
  protected:
-  Verbs() {
-    io::Json config = io::read_json_file(demo_ / "config.json");
-    config["hidden_size"] = 32;
-    config["num_hidden_layers"] = 3;
-    config["intermediate_size"] = 48;
-    config["moe_intermediate_size"] = 16;
-    config["n_routed_experts"] = 4;
-    config["num_experts_per_tok"] = 2;
-    config["num_attention_heads"] = config["num_key_value_heads"] = 2;
-    io::write_json_file(folder_ / "config.json", config);
-    std::string text;
-    for (int i = 0; i < 3000; ++i)
-      text += "It was the best of times, number " + std::to_string(i) + ".\n";
-    folder_.file("text.txt", text);
-  }
+  Verbs() { write_tiny_run(folder_); }
   std::string quoted(const std::string& name) const {
     return "'" + (folder_ / name).string() + "'";
   }
@@ -69,7 +55,7 @@ class Verbs : public testing::Test {
   int run(const std::string& arguments) { return finish(start(arguments, folder_ / "log")); }
   std::string log() const { return slurp(folder_ / "log"); }
 
-  fs::path demo_ = fs::path(FARSKIP_SOURCE_DIR) / "data" / "demo";
+  fs::path demo_ = demo_data();
   Folder folder_;
 };
 

@@ -33,7 +33,7 @@ struct Plan {
 /// What is left of a run.
 struct Outcome {
   std::map<std::string, at::Tensor> weights;
-  std::vector<double> losses;
+  std::vector<double> losses, validations;
   int64_t state_bytes = 0;  ///< of the optimizer, on rank 0
 };
 
@@ -59,8 +59,7 @@ void run_rank(const Plan& plan, const Setting& setting, const fs::path& data, co
   model::ExpertRanks ranks{.courier = grid.courier, .execution = setting.execution};
   if (setting.execution == model::Execution::overlapped && grid.courier)
     ranks.queue = std::make_shared<model::GradientQueue>(setting.queue_bytes);
-  for (model::Parameter* parameter : student.parameters()) parameter->queue = ranks.queue;
-  student.weights.head.queue = ranks.queue;
+  student.defer_gradients(ranks.queue);
 
   const int64_t depth = student.config.depth();
   const model::Connectivity far(model::ConnectivityKind::farskip, {0, depth}, depth);
@@ -106,6 +105,8 @@ Outcome run(const Plan& plan, const Setting& setting, const fs::path& data, cons
   found[0].losses.clear();
   for (std::string line; std::getline(metrics, line);) {
     const auto record = nlohmann::json::parse(line);
+    if (record.contains("validation_loss"))
+      found[0].validations.push_back(record["validation_loss"].get<double>());
     if (record.contains("loss")) found[0].losses.push_back(record["loss"].get<double>());
   }
   return found[0];
@@ -149,6 +150,10 @@ TEST(RanksTogether, HaveTheCurveOfOneRank) {
       ASSERT_EQ(many.losses.size(), one.losses.size());
       for (size_t i = 0; i < one.losses.size(); ++i)
         EXPECT_NEAR(many.losses[i], one.losses[i], 2e-3 * std::abs(one.losses[i])) << "step " << i;
+      ASSERT_EQ(many.validations.size(), one.validations.size());
+      for (size_t i = 0; i < one.validations.size(); ++i)
+        EXPECT_NEAR(many.validations[i], one.validations[i],
+                    2e-3 * std::abs(one.validations[i]) + 1e-5);
       EXPECT_NEAR(many.losses[0], one.losses[0], 1e-5 * std::abs(one.losses[0]));
     }
   }

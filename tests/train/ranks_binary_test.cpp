@@ -1,15 +1,19 @@
 // farskip launch with training verbs, as a user runs them: what happens when a rank fails.
+#include <ATen/ATen.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/wait.h>
 
 #include <chrono>
+#include <cmath>
 #include <regex>
 #include <thread>
 
 #include "io/json_file.h"
+#include "io/safetensors.h"
 #include "support.h"
+#include "util/error.h"
 
 namespace farskip::train {
 namespace {
@@ -20,21 +24,7 @@ using testing::HasSubstr;
 
 class RankVerbs : public testing::Test {
  protected:
-  RankVerbs() {
-    io::Json config = io::read_json_file(demo_ / "config.json");
-    config["hidden_size"] = 32;
-    config["num_hidden_layers"] = 3;
-    config["intermediate_size"] = 48;
-    config["moe_intermediate_size"] = 16;
-    config["n_routed_experts"] = 4;
-    config["num_experts_per_tok"] = 2;
-    config["num_attention_heads"] = config["num_key_value_heads"] = 2;
-    io::write_json_file(folder_ / "config.json", config);
-    std::string text;
-    for (int i = 0; i < 3000; ++i)
-      text += "It was the best of times, number " + std::to_string(i) + ".\n";
-    folder_.file("text.txt", text);
-  }
+  RankVerbs() { write_tiny_run(folder_); }
   std::string pretrain(const std::string& out, const std::string& more = "",
                        const std::string& timeout = "20") const {
     return "pretrain --config '" + (folder_ / "config.json").string() + "' --tokenizer '" +
@@ -81,7 +71,7 @@ class RankVerbs : public testing::Test {
     return 0;
   }
 
-  fs::path demo_ = fs::path(FARSKIP_SOURCE_DIR) / "data" / "demo";
+  fs::path demo_ = demo_data();
   Folder folder_;
 };
 
@@ -159,6 +149,59 @@ TEST_F(RankVerbs, WhatCannotBeIsRefusedOnEveryRank) {
     EXPECT_EQ(run(c.command), c.code) << c.command << "\n" << log();
     EXPECT_THAT(log(), HasSubstr(c.says)) << c.command;
   }
+}
+
+TEST_F(RankVerbs, LogitsGradientsAndFiguresAreThoseOfOneRank) {
+  const fs::path model = golden("deepseek_v3");
+  const at::Tensor tokens =
+      io::SafetensorsFile::open(model / "golden.safetensors").tensor("tokens");
+  // Three rows: the second rank has one less than the first.
+  io::write_safetensors(folder_ / "tokens",
+                        {{"tokens", at::cat({tokens, tokens.narrow(0, 0, 1)})}});
+  const std::string common = "'" + model.string() + "' --connectivity farskip --threads 1 " +
+                             "--dtype float32 --tokens '" + (folder_ / "tokens").string() + "' ";
+  const auto file = [&](const char* what, int ranks) {
+    return folder_ / (what + std::to_string(ranks));
+  };
+  for (const int ranks : {1, 2}) {
+    ASSERT_EQ(run(launch(ranks, "logits " + common + "--hidden-states --out '" +
+                                    file("logits", ranks).string() + "'")),
+              0)
+        << log();
+    ASSERT_EQ(run(launch(ranks, "distill " + common + "--save-gradients '" +
+                                    file("gradients", ranks).string() + "'")),
+              0)
+        << log();
+  }
+  for (const char* what : {"logits", "gradients"}) {
+    const auto one = io::read_safetensors(file(what, 1)), two = io::read_safetensors(file(what, 2));
+    ASSERT_EQ(one.size(), two.size());
+    for (const auto& [name, expected] : one)
+      EXPECT_LE((two.at(name) - expected).abs().max().item<double>(),
+                1e-4 * expected.abs().max().item<double>() + 1e-9)
+          << what << " " << name;
+  }
+
+  ASSERT_EQ(run(launch(1, pretrain("model", "--steps 3"))), 0) << log();
+  std::vector<std::string> figures;
+  for (const int ranks : {1, 2, 4}) {
+    ASSERT_EQ(run(launch(ranks, "eval '" + (folder_ / "model").string() + "' --teacher '" +
+                                    (folder_ / "model").string() +
+                                    "' --teacher-connectivity regular --connectivity farskip "
+                                    "--sequence 32 --max-tokens 480 --batch 2 --json --data '" +
+                                    (folder_ / "text.txt").string() + "' --threads 1")),
+              0)
+        << log();
+    const std::string said = log();
+    const auto found =
+        nlohmann::json::parse(said.substr(said.find('{'), said.rfind('}') + 1 - said.find('{')));
+    std::string line;
+    for (const char* key : {"tokens", "loss", "kl", "top1_agreement", "router_agreement"})
+      line += util::concat(key, " ", std::round(found.at(key).get<double>() * 1e4) / 1e4, " ");
+    figures.push_back(line);
+  }
+  EXPECT_EQ(figures[1], figures[0]);
+  EXPECT_EQ(figures[2], figures[0]);
 }
 
 TEST_F(RankVerbs, RanksThatRunDifferentThingsAllStop) {

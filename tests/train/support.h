@@ -7,6 +7,7 @@
 #include <fstream>
 #include <string>
 
+#include "io/json_file.h"
 #include "model/model.h"
 #include "train/samples.h"
 
@@ -35,6 +36,26 @@ class Folder {
 
 inline std::filesystem::path golden(const std::string& name) {
   return std::filesystem::path(FARSKIP_TEST_DATA) / "models" / name;
+}
+
+/// What the verbs are run with: the demo's config.json made tiny, and a text.
+inline std::filesystem::path demo_data() {
+  return std::filesystem::path(FARSKIP_SOURCE_DIR) / "data" / "demo";
+}
+inline void write_tiny_run(const Folder& folder) {
+  io::Json config = io::read_json_file(demo_data() / "config.json");
+  config["hidden_size"] = 32;
+  config["num_hidden_layers"] = 3;
+  config["intermediate_size"] = 48;
+  config["moe_intermediate_size"] = 16;
+  config["n_routed_experts"] = 4;
+  config["num_experts_per_tok"] = 2;
+  config["num_attention_heads"] = config["num_key_value_heads"] = 2;
+  io::write_json_file(folder / "config.json", config);
+  std::string text;
+  for (int i = 0; i < 3000; ++i)
+    text += "It was the best of times, number " + std::to_string(i) + ".\n";
+  folder.file("text.txt", text);
 }
 
 /// A token a byte, in a vocabulary of 99.
