@@ -27,6 +27,20 @@ set(torch_libraries torch torch_cpu c10)
 if(EXISTS ${FARSKIP_TORCH_DIR}/lib/libtorch_cuda.so)
   list(APPEND torch_libraries torch_cuda c10_cuda)
 endif()
+
+# NCCL's collectives take the headers of CUDA and NCCL, which CUDA wheels of torch bring along as packages of their own
+# (nvidia/*/include beside torch); no compiler or library of a toolkit.
+set(FARSKIP_NCCL_INCLUDES "")
+if(torch_cuda IN_LIST torch_libraries)
+  file(GLOB nvidia_includes ${FARSKIP_TORCH_DIR}/../nvidia/*/include)
+  find_path(FARSKIP_CUDA_INCLUDE cuda_runtime_api.h HINTS ${nvidia_includes} /usr/local/cuda/include)
+  find_path(FARSKIP_NCCL_INCLUDE nccl.h HINTS ${nvidia_includes} /usr/local/cuda/include)
+  if(FARSKIP_CUDA_INCLUDE AND FARSKIP_NCCL_INCLUDE)
+    set(FARSKIP_NCCL_INCLUDES ${nvidia_includes} ${FARSKIP_CUDA_INCLUDE} ${FARSKIP_NCCL_INCLUDE})
+  else()
+    message(WARNING "LibTorch has CUDA, but cuda_runtime_api.h or nccl.h was not found: built without NCCL, one GPU at most")
+  endif()
+endif()
 foreach(library ${torch_libraries})
   # torch_cuda registers its kernels when loaded and is named by no symbol of ours: keep it.
   target_link_libraries(farskip_libtorch INTERFACE

@@ -5,6 +5,7 @@
 
 #include <iostream>
 
+#include "comm/launch_environment.h"
 #include "io/safetensors.h"
 #include "util/error.h"
 
@@ -36,7 +37,12 @@ at::Device RunOptions::torch_device() const {
   if (device == "cpu") return at::kCPU;
   if (!at::globalContext().hasCUDA())
     throw InputError("--device: found \"cuda\", expected cpu (this LibTorch sees no CUDA device)");
-  return at::Device(at::kCUDA, 0);
+  const int64_t local_rank = comm::launch_environment().local_rank;
+  const auto devices = static_cast<int64_t>(at::getNumGPUs());
+  util::require(local_rank < devices, "--device",
+                util::concat("cuda for rank ", local_rank, " of this machine"),
+                util::concat("at most ", devices, " ranks here, one a CUDA device"));
+  return {at::kCUDA, static_cast<c10::DeviceIndex>(local_rank)};
 }
 
 schedule::Execution RunOptions::schedule_execution() const {
@@ -55,9 +61,12 @@ void RunOptions::refuse_ranks() const {
   one("--ep", ep);
   one("--tp", tp);
   one("--dp", dp);
-  if (!transport.empty() || !wire.empty())
-    std::cerr << "farskip: warning: " << (wire.empty() ? "--transport" : "--wire-dtype")
-              << " has no effect on one rank\n";
+  const auto without_effect = [](const char* name, bool given) {
+    if (given) std::cerr << "farskip: warning: " << name << " has no effect on one rank\n";
+  };
+  without_effect("--transport", !transport.empty());
+  without_effect("--wire-dtype", !wire.empty());
+  without_effect("--expert-waves", waves > 0);
 }
 
 void add_model(CLI::App& verb, std::string& model) {
@@ -106,6 +115,11 @@ void add_run_options(CLI::App& verb, RunOptions& options) {
   verb.add_option("--wire-dtype", options.wire,
                   "Of activations between ranks (default: the model's dtype)")
       ->check(CLI::IsMember({"float32", "bfloat16"}))
+      ->group(group);
+  verb.add_option("--expert-waves", options.waves,
+                  "Parts in which a layer's tokens go to the experts; one's compute runs under the "
+                  "next one's messages (default: 2)")
+      ->check(CLI::Range(1, 64))
       ->group(group);
   verb.add_option("--timeout", options.timeout,
                   "Seconds that a rank waits for a message of the others before it gives up")

@@ -14,6 +14,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr int64_t kExpertWaves = 2;
+
 /// Of several things, written as hexadecimal digits.
 class Fingerprint {
  public:
@@ -85,20 +87,25 @@ Ranks join(const RunOptions& options, std::vector<Fact> facts) {
 
   Ranks found;
   found.rendezvous = std::make_unique<comm::Rendezvous>(
-      environment, std::chrono::milliseconds(static_cast<int64_t>(options.timeout * 1000)));
+      environment, std::chrono::milliseconds(static_cast<int64_t>(options.timeout * 1000)),
+      options.torch_device());
   facts.insert(facts.begin(), {"program", build_fingerprint()});
   facts.insert(facts.begin() + 1, {"layout", util::concat("ep ", ep, " x dp ", size / ep)});
   facts.emplace_back("--execution", options.execution);
   facts.emplace_back("--dtype", options.dtype.empty() ? "the checkpoint's" : options.dtype);
   facts.emplace_back("--wire-dtype", options.wire.empty() ? "the model's" : options.wire);
+  const int64_t waves = options.waves > 0 ? options.waves : kExpertWaves;
+  facts.emplace_back("--expert-waves", std::to_string(waves));
   found.rendezvous->agree(facts);
   found.grid = comm::make_grid(*found.rendezvous, ep);
   found.experts.courier = found.grid.courier;
   found.experts.execution = options.schedule_execution();
   if (!options.wire.empty())
     found.experts.wire = options.wire == "bfloat16" ? at::kBFloat16 : at::kFloat;
-  if (ep == 1 && !options.wire.empty())
-    throw InputError("--wire-dtype: found it without effect, expected it with --ep above 1");
+  found.experts.waves = waves;
+  for (const auto& [name, given] : {std::pair{"--wire-dtype", !options.wire.empty()},
+                                    std::pair{"--expert-waves", options.waves > 0}})
+    util::require(ep > 1 || !given, name, "it without effect", "it with --ep above 1");
   return found;
 }
 

@@ -83,8 +83,6 @@ void write_traces(const Options& options, const measure::StepReport& report, con
 
 void run_train(Options options) {
   options.run.apply();
-  util::require(options.run.device == "cpu", "--device", options.run.device,
-                "cpu (training runs there)");
   const model::ModelConfig config = config_of(options);
   if (options.run.connectivity.empty()) options.run.connectivity = "farskip";
   const model::Connectivity converted = options.run.resolve(config);
@@ -94,7 +92,8 @@ void run_train(Options options) {
       options.run, {options.model.empty() ? config_fact(config) : checkpoint_fact(options.model)});
   const auto dtype = options.run.scalar_type().value_or(model::default_dtype(config));
   model::Model model =
-      (options.model.empty() ? model::random_model(config, dtype, options.seed, ranks.share())
+      (options.model.empty() ? model::random_model(config, dtype, options.seed, ranks.share(),
+                                                   options.run.torch_device())
                              : load(options.model, options.run, model::Residence::mapped,
                                     ranks.share(), ranks.leads()))
           .trainable();
@@ -124,6 +123,7 @@ void run_train(Options options) {
                                                                 : model::Routing::balanced,
                       .converted = converted,
                       .wire = ranks.experts.wire,
+                      .waves = ranks.experts.waves,
                       .seed = options.seed,
                       .traced = true}));
     }

@@ -105,8 +105,6 @@ void run(const CLI::App& verb, Options options) {
     refuse_groups(verb, {"Learning", "Run"}, "--save-gradients", {"--batch-tokens"});
     if (!options.tokens.empty()) refuse_groups(verb, {"Data", "Learning"}, "--tokens");
   }
-  util::require(options.run.device == "cpu", "--device", options.run.device,
-                "cpu (training runs there)");
 
   const Ranks ranks = join(options.run, {checkpoint_fact(options.model), options_fact(verb)});
   const model::Model teacher =

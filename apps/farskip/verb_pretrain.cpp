@@ -63,12 +63,11 @@ void run(const CLI::App& verb, const Options& options) {
   const model::Connectivity connectivity = options.run.resolve(config);
   const auto tokenizer = tokenizer_folder(options.tokenizer);
   const at::ScalarType dtype = options.run.scalar_type().value_or(model::default_dtype(config));
-  util::require(options.run.device == "cpu", "--device", options.run.device,
-                "cpu (training runs there)");
 
   const Ranks ranks = join(options.run, {config_fact(config), options_fact(verb)});
-  model::Model model =
-      model::random_model(config, dtype, options.training.seed, ranks.share()).trainable();
+  model::Model model = model::random_model(config, dtype, options.training.seed, ranks.share(),
+                                           options.run.torch_device())
+                           .trainable();
   model.directory = tokenizer;  // its tokenizer files are saved with the model
   const model::ExpertRanks experts = filling_gaps(verb, model, ranks.experts, options.training);
   const auto task = train::pretraining(

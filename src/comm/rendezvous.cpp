@@ -12,6 +12,7 @@
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
 
 #include "comm/gloo.h"
+#include "comm/nccl.h"
 
 namespace farskip::comm {
 
@@ -19,15 +20,21 @@ struct Rendezvous::State {
   LaunchEnvironment environment;
   c10::intrusive_ptr<c10d::Store> store;  // null for a single process
   std::chrono::milliseconds timeout;
+  c10::Device device = c10::kCPU;
   int64_t made = 0;  ///< groups and agreements so far; every rank counts alike
-  GlooDevice device = {};
+  GlooDevice interface = {};
 
   std::string next_name() { return util::concat("farskip/", environment.attempt, "/", made++); }
   Group make(const std::string& name, int64_t rank, int64_t size) {
     if (size == 1) return {};
     try {
-      if (!device) device = gloo_device();
-      return {gloo_backend(device, store, name, rank, size, timeout), rank, size};
+      if (!interface) interface = gloo_device();
+      auto backend = gloo_backend(interface, store, name, rank, size, timeout);
+      if (!device.is_cpu())
+        backend = nccl_backend(std::move(backend), device, store, name, rank, size, timeout);
+      return {std::move(backend), rank, size};
+    } catch (const InputError&) {
+      throw;
     } catch (const std::exception& error) {
       throw comm_error("meeting the other ranks", rank, size, error);
     }
@@ -51,8 +58,9 @@ void require_known(const std::string& address) {
 Rendezvous::Rendezvous(std::unique_ptr<State> state) : state_(std::move(state)) {}
 Rendezvous::~Rendezvous() = default;
 
-Rendezvous::Rendezvous(const LaunchEnvironment& environment, std::chrono::milliseconds timeout)
-    : state_(std::make_unique<State>(State{environment, {}, timeout})) {
+Rendezvous::Rendezvous(const LaunchEnvironment& environment, std::chrono::milliseconds timeout,
+                       c10::Device device)
+    : state_(std::make_unique<State>(State{environment, {}, timeout, device})) {
   if (environment.size == 1) return;
   require_known(environment.address);
   try {

@@ -1,5 +1,7 @@
 // Where ranks meet.
 #pragma once
+#include <c10/core/Device.h>
+
 #include <chrono>
 #include <functional>
 #include <memory>
@@ -16,10 +18,11 @@ namespace farskip::comm {
 class Rendezvous {
  public:
   /// A single process makes groups of one. Others meet at the address of rank 0. `timeout` is how
-  /// long a rank waits for the others, here and in every collective. CommError where they do not
-  /// come, naming the address.
+  /// long a rank waits for the others, here and in every collective. Groups carry tensors on the
+  /// CPU (Gloo) and on `device` (NCCL). CommError where the others do not come, naming the address.
   explicit Rendezvous(const LaunchEnvironment& environment,
-                      std::chrono::milliseconds timeout = std::chrono::seconds(60));
+                      std::chrono::milliseconds timeout = std::chrono::seconds(60),
+                      c10::Device device = c10::kCPU);
   ~Rendezvous();
 
   /// Ranks as threads of this process, for tests: runs `rank(rendezvous)` on `size` threads, with

@@ -14,7 +14,7 @@
 namespace farskip::kernels {
 
 Plan plan(const at::Tensor& experts, int64_t expert_count, Slots slots) {
-  const at::Tensor dense = experts.contiguous();
+  const at::Tensor dense = experts.cpu().contiguous();
   const int64_t tokens = dense.size(0), slot_count = dense.numel();
   Plan result;
   result.top_k = dense.size(1);
@@ -49,6 +49,8 @@ Plan plan(const at::Tensor& experts, int64_t expert_count, Slots slots) {
     token_of_row[row] = token;
     rows_of_token[token * result.top_k + found[token]++] = row;
   }
+  for (at::Tensor* tensor : {&result.pairs, &result.tokens, &result.rows_of_token})
+    *tensor = tensor->to(experts.device());
   return result;
 }
 

@@ -21,8 +21,8 @@ struct Plan {
 
 enum class Slots { all, some };
 
-/// experts int64 [N,k] on the CPU, each in 0 .. expert_count-1, or -1 for an absent slot where
-/// there may be `some` (else Error).
+/// experts int64 [N,k], each in 0 .. expert_count-1, or -1 for an absent slot where there may be
+/// `some` (else Error). Sorted on the CPU; the plan's tensors are on the device of `experts`.
 Plan plan(const at::Tensor& experts, int64_t expert_count, Slots slots = Slots::all);
 
 /// x[tokens]: x [N,H] -> [R,H].

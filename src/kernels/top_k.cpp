@@ -39,7 +39,8 @@ void top_k_of_row(const T* scores, int64_t count, int64_t k, T* values, int64_t*
 }  // namespace
 
 TopK top_k(const at::Tensor& scores, int64_t k) {
-  const at::Tensor dense = scores.contiguous();
+  // On the CPU wherever the scores are: LibTorch leaves open which of equal ones comes first.
+  const at::Tensor dense = scores.cpu().contiguous();
   const int64_t rows = dense.size(0);
   const int64_t count = dense.size(1);
   util::require(k >= 0 && k <= count, "top_k: k", k, util::concat("0 to ", count));
@@ -52,7 +53,7 @@ TopK top_k(const at::Tensor& scores, int64_t k) {
       top_k_of_row(in + i * count, count, k, values + i * k, indices + i * k);
     }
   });
-  return result;
+  return {result.values.to(scores.device()), result.indices.to(scores.device())};
 }
 
 std::optional<int64_t> argmax(const at::Tensor& scores) {

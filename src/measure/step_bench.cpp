@@ -23,7 +23,8 @@ class Bench {
       : model_(model), grid_(grid), options_(options) {
     const auto generator = at::detail::createCPUGenerator(options.seed + grid.rank());
     tokens_ = at::randint(0, model.config.vocabulary, {options.batch, options.sequence}, generator,
-                          at::TensorOptions(at::kLong));
+                          at::TensorOptions(at::kLong))
+                  .to(model.device);
     targets_ = at::roll(tokens_, -1, 1).flatten();
     const comm::Group nobody = comm::without_network(grid.rank() % grid.ep, grid.ep);
     if (grid.ep > 1) copies_ = std::make_shared<comm::Courier>(nobody, nobody);
@@ -33,8 +34,11 @@ class Bench {
     const auto& courier = variant.network ? grid_.courier : copies_;
     model::ExpertRanks ranks{
         .courier = courier, .execution = variant.execution, .wire = options_.wire};
-    if (variant.execution == model::Execution::overlapped && courier)
+    // Where every message is waited for at once, several are only slower than one.
+    if (variant.execution == model::Execution::overlapped && courier) {
       ranks.queue = std::make_shared<model::GradientQueue>(options_.queue_bytes);
+      ranks.waves = options_.waves;
+    }
     model_.defer_gradients(ranks.queue);
 
     schedule::PartLog parts;

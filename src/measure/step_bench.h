@@ -29,6 +29,7 @@ struct StepBenchOptions {
   model::Routing routing = model::Routing::real;
   model::Connectivity converted;
   std::optional<at::ScalarType> wire;  ///< see model::ExpertRanks
+  int64_t waves = 1;                   ///< of overlapped executions (see model::ExpertRanks)
   uint64_t seed = 0;
   bool traced = false;  ///< one more step a variant, whose timeline is kept
 };

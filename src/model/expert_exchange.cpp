@@ -42,18 +42,20 @@ at::Tensor rows_of(const at::Tensor& all, int64_t begin, int64_t end) {
 
 }  // namespace
 
-ExpertExchange::ExpertExchange(const ExpertRanks& ranks, int64_t layer, const Routes& routes,
-                               int64_t experts, int64_t hidden, at::ScalarType dtype,
-                               int64_t chunks, bool kept)
+ExpertExchange::ExpertExchange(const ExpertRanks& ranks, int64_t layer, int64_t wave,
+                               const Routes& routes, int64_t experts, int64_t hidden,
+                               at::ScalarType dtype, int64_t chunks, bool kept)
     : ranks_(ranks),
       layer_(layer),
+      wave_(wave),
       tokens_(routes.experts.size(0)),
       top_k_(routes.experts.size(1)),
       own_experts_(experts / ranks.size()),
       hidden_(hidden),
       dtype_(dtype),
       wire_(ranks.wire.value_or(dtype)),
-      experts_(routes.experts.contiguous()),
+      device_(routes.weights.device()),
+      experts_(routes.experts.cpu().contiguous()),
       weights_(routes.weights.detach()),
       chunks_(chunks),
       kept_(kept),
@@ -62,13 +64,13 @@ ExpertExchange::ExpertExchange(const ExpertRanks& ranks, int64_t layer, const Ro
   if (own_experts_ > kMost || chunks > kMost)
     throw Error(util::concat("expert messages: found ", own_experts_, " experts a rank and ",
                              chunks, " chunks, expected at most ", kMost));
-  const at::Tensor to = ranks_of_tokens(experts_, own_experts_, ranks.size());
+  const at::Tensor to = ranks_of_tokens(experts_, own_experts_, ranks.size()).to(device_);
   rows_ = kernels::plan(to, ranks.size(), kernels::Slots::some);
   rows_to_ = splits(rows_.offsets, 1);
   for (int64_t c = 0; c < chunks; ++c) {
     Chunk& chunk = chunks_[c];
     const int64_t begin = chunk_begin(c), end = chunk_begin(c + 1);
-    chunk.pairs = kernels::plan(rows_of(experts_, begin, end), experts);
+    chunk.pairs = kernels::plan(rows_of(routes.experts, begin, end), experts);
     chunk.rows = kernels::plan(rows_of(to, begin, end), ranks.size(), kernels::Slots::some);
     chunk.pairs_to = splits(chunk.pairs.offsets, own_experts_);
     chunk.rows_to = splits(chunk.rows.offsets, 1);
@@ -85,8 +87,12 @@ RowFormat ExpertExchange::gradient_format() const {
   return {hidden_, wire_, top_k_, kernels::opmath(dtype_)};
 }
 
-comm::MessageName ExpertExchange::name(Part part, bool backward, int64_t chunk) const {
-  return {layer_, part, backward, chunks() > 1 ? chunk : -1};
+comm::MessageName ExpertExchange::dispatch_name(bool backward) const {
+  return {layer_, Part::dispatch, backward, ranks_.waves > 1 ? wave_ : -1};
+}
+comm::MessageName ExpertExchange::combine_name(bool backward, int64_t chunk) const {
+  return {layer_, Part::combine, backward,
+          ranks_.waves * chunks() > 1 ? wave_ * chunks() + chunk : -1};
 }
 
 comm::Pending ExpertExchange::launched(comm::Pending pending) const {
@@ -101,18 +107,19 @@ at::Tensor ExpertExchange::settled(comm::Pending pending) const {
 }
 
 at::Tensor ExpertExchange::ticket() const {
-  return at::empty({0}, dtype_);
+  return at::empty({0}, at::TensorOptions(dtype_).device(device_));
 }
 
 void ExpertExchange::launch_dispatch(const at::Tensor& h) {
   if (std::exchange(sent_, true)) return;
   const RowFormat format = token_format();
-  const at::Tensor message = format.allocate(rows_.rows);
+  const at::Tensor message = format.allocate(rows_.rows, device_);
   kernels::gather_rows_into(format.features_of(message), h.to(wire_), rows_.tokens);
-  const at::Tensor extras = format.extras_of(message);
+  const at::Tensor extras = at::empty({rows_.rows, format.extras}, format.extra_dtype);
   auto out = extras.accessor<int16_t, 2>();
   const auto expert = experts_.accessor<int64_t, 2>();
-  const int64_t* token = rows_.tokens.const_data_ptr<int64_t>();
+  const at::Tensor tokens = rows_.tokens.cpu();
+  const int64_t* token = tokens.const_data_ptr<int64_t>();
   int64_t row = 0;
   for (int64_t rank = 0; rank < ranks_.size(); ++rank) {
     int64_t chunk = 0;
@@ -126,15 +133,16 @@ void ExpertExchange::launch_dispatch(const at::Tensor& h) {
       out[row][top_k_] = static_cast<int16_t>(chunk);
     }
   }
-  dispatch_.emplace(launched(
-      ranks_.courier->dispatch(name(Part::dispatch, false), message, rows_to_, rows_from_)));
+  format.extras_of(message).copy_(extras);
+  dispatch_.emplace(
+      launched(ranks_.courier->dispatch(dispatch_name(false), message, rows_to_, rows_from_)));
 }
 
 /// The received rows' experts, and what goes back to whom in which chunk.
 void ExpertExchange::read_routes(const at::Tensor& message) {
-  const at::Tensor extras = token_format().extras_of(message);
-  received_ =
-      kernels::plan(extras.narrow(1, 0, top_k_).to(at::kLong), own_experts_, kernels::Slots::some);
+  const at::Tensor extras = token_format().extras_of(message).cpu();
+  received_ = kernels::plan(extras.narrow(1, 0, top_k_).to(device_, at::kLong), own_experts_,
+                            kernels::Slots::some);
   const auto extra = extras.accessor<int16_t, 2>();
   const int64_t senders = ranks_.size(), rows = message.size(0);
   std::vector<int64_t> bin_of_row(rows);  // chunk * senders + sender
@@ -144,14 +152,14 @@ void ExpertExchange::read_routes(const at::Tensor& message) {
     for (int64_t i = 0; i < (*rows_from_)[sender]; ++i, ++row) {
       const int64_t chunk = extra[row][top_k_];
       if (chunk < 0 || chunk >= chunks())
-        throw comm::CommError(util::concat(name(Part::dispatch, false).describe(), ": rank ",
-                                           sender, " sent a row of chunk ", chunk, " of ",
-                                           chunks()));
+        throw comm::CommError(util::concat(dispatch_name(false).describe(), ": rank ", sender,
+                                           " sent a row of chunk ", chunk, " of ", chunks()));
       bin_of_row[row] = chunk * senders + sender;
       ++chunks_[chunk].rows_from[sender];
     }
   std::vector<std::vector<int64_t>> outputs(chunks() * senders);
-  const int64_t* row_of_output = received_.tokens.const_data_ptr<int64_t>();
+  const at::Tensor rows_of_outputs = received_.tokens.cpu();
+  const int64_t* row_of_output = rows_of_outputs.const_data_ptr<int64_t>();
   for (int64_t output = 0; output < received_.rows; ++output)
     outputs[bin_of_row[row_of_output[output]]].push_back(output);
   for (int64_t c = 0; c < chunks(); ++c) {
@@ -161,7 +169,7 @@ void ExpertExchange::read_routes(const at::Tensor& message) {
       chunks_[c].pairs_from[sender] = static_cast<int64_t>(some.size());
       order.insert(order.end(), some.begin(), some.end());
     }
-    chunks_[c].outputs = at::tensor(order, at::kLong);
+    chunks_[c].outputs = at::tensor(order, at::kLong).to(device_);
   }
 }
 
@@ -181,7 +189,7 @@ void ExpertExchange::launch_return(const at::Tensor& outputs) {
   const at::Tensor rows = outputs.to(wire_);
   for (int64_t c = 0; c < chunks(); ++c) {
     Chunk& chunk = chunks_[c];
-    chunk.returned.emplace(launched(ranks_.courier->send(name(Part::combine, false, c),
+    chunk.returned.emplace(launched(ranks_.courier->send(combine_name(false, c),
                                                          kernels::gather_rows(rows, chunk.outputs),
                                                          chunk.pairs_from, chunk.pairs_to)));
   }
@@ -201,12 +209,12 @@ at::Tensor ExpertExchange::finish_return(int64_t c, kernels::Accumulate accumula
 void ExpertExchange::launch_combine_gradient(int64_t c, const at::Tensor& dy) {
   Chunk& chunk = chunks_[c];
   const RowFormat format = gradient_format();
-  const at::Tensor message = format.allocate(chunk.rows.rows);
+  const at::Tensor message = format.allocate(chunk.rows.rows, device_);
   kernels::gather_rows_into(format.features_of(message), dy.to(wire_), chunk.rows.tokens);
   format.extras_of(message).copy_(
       rows_of(weights_, chunk_begin(c), chunk_begin(c + 1)).index_select(0, chunk.rows.tokens));
   chunk.gradient.emplace(launched(
-      ranks_.courier->send(name(Part::combine, true, c), message, chunk.rows_to, chunk.rows_from)));
+      ranks_.courier->send(combine_name(true, c), message, chunk.rows_to, chunk.rows_from)));
 }
 
 at::Tensor ExpertExchange::finish_combine_gradient(const at::Tensor& outputs) {
@@ -215,8 +223,9 @@ at::Tensor ExpertExchange::finish_combine_gradient(const at::Tensor& outputs) {
   comm::Splits next(ranks_.size(), 0);
   for (int64_t r = 1; r < ranks_.size(); ++r) next[r] = next[r - 1] + (*rows_from_)[r - 1];
   const int64_t rows = next.back() + rows_from_->back();
-  const at::Tensor dy = at::empty({rows, hidden_}, dtype_);
-  const at::Tensor weights = at::empty({rows, top_k_}, format.extra_dtype);
+  const auto on_device = at::TensorOptions().device(device_);
+  const at::Tensor dy = at::empty({rows, hidden_}, on_device.dtype(dtype_));
+  const at::Tensor weights = at::empty({rows, top_k_}, on_device.dtype(format.extra_dtype));
   for (Chunk& chunk : chunks_) {
     const at::Tensor message = settled(std::move(*chunk.gradient));
     chunk.gradient.reset();
@@ -238,13 +247,13 @@ at::Tensor ExpertExchange::finish_combine_gradient(const at::Tensor& outputs) {
 void ExpertExchange::launch_dispatch_gradient(const at::Tensor& drows) {
   const RowFormat format = gradient_format();
   const int64_t rows = weight_gradients_.size(0);
-  const at::Tensor message = format.allocate(rows);
+  const at::Tensor message = format.allocate(rows, device_);
   format.features_of(message).copy_(
       kernels::scatter_rows(drows.to(wire_).contiguous(), received_, rows));
   format.extras_of(message).copy_(weight_gradients_);
   weight_gradients_.reset();
   dispatch_gradient_.emplace(
-      launched(ranks_.courier->send(name(Part::dispatch, true), message, *rows_from_, rows_to_)));
+      launched(ranks_.courier->send(dispatch_name(true), message, *rows_from_, rows_to_)));
 }
 
 ExpertExchange::TokenGradients ExpertExchange::finish_dispatch_gradient() {
@@ -254,7 +263,7 @@ ExpertExchange::TokenGradients ExpertExchange::finish_dispatch_gradient() {
   const at::Tensor rows = format.features_of(message).contiguous();
   // Of a token's rows each has the slots of one rank; the others' are zero.
   const at::Tensor dweights =
-      at::zeros({tokens_, top_k_}, format.extra_dtype)
+      at::zeros({tokens_, top_k_}, weights_.options().dtype(format.extra_dtype))
           .index_add_(0, rows_.tokens, format.extras_of(message).contiguous());
   return {kernels::scatter_rows(rows, rows_, tokens_).to(dtype_),
           dweights.to(weights_.scalar_type())};

@@ -27,6 +27,9 @@ struct ExpertRanks {
   std::shared_ptr<GradientQueue> queue;
   /// Of features on the wire; undefined: the model's own dtype.
   std::optional<at::ScalarType> wire;
+  /// A layer's tokens go to the experts in so many parts, each with messages of its own: the
+  /// experts of one run while the tokens of the next, or the outputs of the one before, travel.
+  int64_t waves = 1;
 
   int64_t rank() const { return courier ? courier->group().rank() : 0; }
   int64_t size() const { return courier ? courier->group().size() : 1; }
@@ -43,15 +46,16 @@ struct ExpertRanks {
 /// message and the first waits for it. Autograd runs nodes in the reverse order of their making, so
 /// the backward pass has the forward pass's windows.
 ///
-/// The combine may come in `chunks` of the sender's tokens, each a message of its own, for a reader
-/// that begins with the first tokens.
+/// An exchange is that of one wave: of all the tokens of a pass, or of some that follow one
+/// another. Its combine may come in `chunks` of the sender's tokens, each a message of its own, for
+/// a reader that begins with the first tokens.
 class ExpertExchange : public std::enable_shared_from_this<ExpertExchange> {
  public:
-  /// routes of this rank's tokens over all `experts`; hidden features of `dtype`.
+  /// routes of the wave's tokens of this rank over all `experts`; hidden features of `dtype`.
   /// `kept`: what arrives is kept, so that a layer that is recomputed in its backward pass can play
   /// the same calls again: they give the same tensors, with a graph, and launch nothing.
-  ExpertExchange(const ExpertRanks& ranks, int64_t layer, const Routes& routes, int64_t experts,
-                 int64_t hidden, at::ScalarType dtype, int64_t chunks, bool kept);
+  ExpertExchange(const ExpertRanks& ranks, int64_t layer, int64_t wave, const Routes& routes,
+                 int64_t experts, int64_t hidden, at::ScalarType dtype, int64_t chunks, bool kept);
 
   /// Launches the dispatch of h [N, hidden]. The gradient of the weights, which are the
   /// constructor's routes', comes back with that of h. -> ticket
@@ -86,7 +90,8 @@ class ExpertExchange : public std::enable_shared_from_this<ExpertExchange> {
   };
   RowFormat token_format() const;
   RowFormat gradient_format() const;
-  comm::MessageName name(comm::MessageName::Part part, bool backward, int64_t chunk = -1) const;
+  comm::MessageName dispatch_name(bool backward) const;
+  comm::MessageName combine_name(bool backward, int64_t chunk) const;
   comm::Pending launched(comm::Pending pending) const;
   at::Tensor settled(comm::Pending pending) const;
   at::Tensor ticket() const;
@@ -104,9 +109,11 @@ class ExpertExchange : public std::enable_shared_from_this<ExpertExchange> {
   TokenGradients finish_dispatch_gradient();
 
   ExpertRanks ranks_;
-  int64_t layer_, tokens_, top_k_, own_experts_, hidden_;
+  int64_t layer_, wave_, tokens_, top_k_, own_experts_, hidden_;
   at::ScalarType dtype_, wire_;
-  at::Tensor experts_, weights_;  ///< [N, k], without a graph
+  at::Device device_;
+  at::Tensor experts_;  ///< [N, k] on the CPU
+  at::Tensor weights_;  ///< [N, k], without a graph
   std::vector<Chunk> chunks_;
   kernels::Plan rows_;  ///< of all tokens: a row for each rank that a token goes to
   comm::Splits rows_to_;
@@ -118,5 +125,8 @@ class ExpertExchange : public std::enable_shared_from_this<ExpertExchange> {
   at::Tensor message_;                ///< the received tokens, if kept
   std::vector<at::Tensor> combined_;  ///< by chunk, if kept
 };
+
+/// Those of a layer, wave by wave.
+using Exchanges = std::vector<std::shared_ptr<ExpertExchange>>;
 
 }  // namespace farskip::model

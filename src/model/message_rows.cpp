@@ -2,8 +2,6 @@
 
 #include <ATen/ATen.h>
 
-#include "kernels/empty.h"
-
 namespace farskip::model {
 namespace {
 
@@ -21,8 +19,9 @@ int64_t RowFormat::row_bytes() const {
   return extras_begin() + to_eight(extras * static_cast<int64_t>(c10::elementSize(extra_dtype)));
 }
 
-at::Tensor RowFormat::allocate(int64_t rows) const {
-  const at::Tensor message = kernels::empty({rows, row_bytes()}, at::kByte);
+at::Tensor RowFormat::allocate(int64_t rows, at::Device device) const {
+  const at::Tensor message =
+      at::empty({rows, row_bytes()}, at::TensorOptions(at::kByte).device(device));
   const int64_t used = features * static_cast<int64_t>(c10::elementSize(dtype));
   message.narrow(1, used, row_bytes() - used).zero_();
   return message;

@@ -16,7 +16,7 @@ struct RowFormat {
 
   int64_t row_bytes() const;
   /// Memory for `rows` rows, uint8 [rows, row_bytes]; the extras are 0.
-  at::Tensor allocate(int64_t rows) const;
+  at::Tensor allocate(int64_t rows, at::Device device) const;
   /// Views of it: [rows, features] of dtype and [rows, extras] of extra_dtype.
   at::Tensor features_of(const at::Tensor& message) const;
   at::Tensor extras_of(const at::Tensor& message) const;

@@ -126,8 +126,9 @@ Model load_model(const std::filesystem::path& directory, std::optional<at::Scala
 }
 
 Model random_model(const ModelConfig& config, at::ScalarType dtype, uint64_t seed,
-                   ExpertShare share) {
+                   ExpertShare share, at::Device device) {
   Model model;
+  model.device = device;
   model.share = share;
   model.config = config;
   model.dtype = dtype;
@@ -140,7 +141,7 @@ Model random_model(const ModelConfig& config, at::ScalarType dtype, uint64_t see
     if (binding.role == Role::norm) value.fill_(1);
     if (binding.experts)
       value = value.narrow(0, share.rank * binding.shape.front(), binding.shape.front());
-    binding.parameter->value = value.to(held_dtype(binding, dtype)).contiguous();
+    binding.parameter->value = value.to(device, held_dtype(binding, dtype)).contiguous();
   }
   tie(model);
   return model;

@@ -52,7 +52,7 @@ Model load_model(const std::filesystem::path& directory,
 /// Random weights as transformers initialises them: matrices normal with initializer_range, norms
 /// one, biases zero. The same for the same seed, whatever the share.
 Model random_model(const ModelConfig& config, at::ScalarType dtype, uint64_t seed,
-                   ExpertShare share = {});
+                   ExpertShare share = {}, at::Device device = at::kCPU);
 
 struct SaveOptions {
   std::optional<at::ScalarType> dtype;  ///< default: the model's

@@ -14,6 +14,27 @@ kernels::Accumulate accumulation(const MoeConfig& config) {
   return config.router.in_model_dtype ? kernels::Accumulate::kDtype : kernels::Accumulate::kOpmath;
 }
 
+/// Of every wave: its messages, and the launch of the first.
+void launch(Dispatched& sent, const MoeConfig& config, const DispatchOptions& options) {
+  const int64_t tokens = sent.h.size(0), waves = options.ranks.waves;
+  std::vector<int64_t> counts;
+  for (int64_t w = 0; w < waves; ++w)
+    counts.push_back(tokens * (w + 1) / waves - tokens * w / waves);
+  const auto parts = [&](const at::Tensor& x) {
+    return waves == 1 ? std::vector<at::Tensor>{x} : x.split_with_sizes(counts);
+  };
+  const auto rows = parts(sent.h), weights = parts(sent.routes.weights),
+             experts = parts(sent.routes.experts);
+  sent.exchanges = options.again;
+  for (int64_t w = 0; w < waves; ++w) {
+    if (options.again.empty())
+      sent.exchanges.push_back(std::make_shared<ExpertExchange>(
+          options.ranks, options.layer, w, Routes{experts[w], weights[w]}, config.router.experts,
+          sent.h.size(1), sent.h.scalar_type(), options.chunks, options.kept));
+    sent.tickets.push_back(sent.exchanges[w]->send(rows[w], weights[w]));
+  }
+}
+
 }  // namespace
 
 at::Tensor mlp(const at::Tensor& x, const MlpWeights& weights) {
@@ -26,12 +47,7 @@ Dispatched dispatch(const at::Tensor& h, const MoeWeights& weights, const MoeCon
   sent.h = h;
   sent.routes = route(h, weights.router, weights.correction, config.router, options.chosen);
   if (options.ranks.size() > 1) {
-    sent.exchange = options.again
-                        ? options.again
-                        : std::make_shared<ExpertExchange>(
-                              options.ranks, options.layer, sent.routes, config.router.experts,
-                              h.size(1), h.scalar_type(), options.chunks, options.kept);
-    sent.ticket = sent.exchange->send(h, sent.routes.weights);
+    launch(sent, config, options);
     return sent;
   }
   if (!needs_graph(h, weights.gate_up.value) &&
@@ -42,21 +58,29 @@ Dispatched dispatch(const at::Tensor& h, const MoeWeights& weights, const MoeCon
   return sent;
 }
 
-at::Tensor experts(const Dispatched& sent, const MoeWeights& weights, const MoeConfig& config) {
-  if (!sent.exchange && !sent.plan)
+at::Tensor experts(const Dispatched& sent, int64_t wave, const MoeWeights& weights,
+                   const MoeConfig& config) {
+  const bool alone = sent.exchanges.empty();
+  if (alone && !sent.plan)
     return kernels::small_experts(sent.h, weights.gate_up.value, weights.down.value,
                                   sent.routes.experts, sent.routes.weights, accumulation(config));
-  const at::Tensor rows = sent.exchange ? sent.exchange->receive(sent.ticket) : sent.rows;
-  const kernels::Plan& plan = sent.exchange ? sent.exchange->plan() : *sent.plan;
+  const at::Tensor rows = alone ? sent.rows : sent.exchanges[wave]->receive(sent.tickets[wave]);
+  const kernels::Plan& plan = alone ? *sent.plan : sent.exchanges[wave]->plan();
   return grouped_linear(swiglu(grouped_linear(rows, plan, weights.gate_up)), plan, weights.down);
 }
 
-RoutedOutput combine(const Dispatched& sent, const at::Tensor& outputs, const MoeConfig& config) {
-  if (sent.exchange)
-    return {sent.exchange, sent.exchange->send_back(outputs), accumulation(config)};
-  return RoutedOutput(comm::Pending(
-      sent.plan ? model::combine(outputs, sent.routes.weights, *sent.plan, accumulation(config))
-                : outputs));
+at::Tensor send_back(const Dispatched& sent, int64_t wave, const at::Tensor& outputs) {
+  return sent.exchanges.empty() ? outputs : sent.exchanges[wave]->send_back(outputs);
+}
+
+RoutedOutput combine(const Dispatched& sent, const std::vector<at::Tensor>& outputs,
+                     const MoeConfig& config) {
+  if (!sent.exchanges.empty())  // several empty tickets are one
+    return {sent.exchanges, outputs.size() == 1 ? outputs.front() : at::cat(outputs),
+            accumulation(config)};
+  return RoutedOutput(comm::Pending(sent.plan ? model::combine(outputs.front(), sent.routes.weights,
+                                                               *sent.plan, accumulation(config))
+                                              : outputs.front()));
 }
 
 }  // namespace farskip::model

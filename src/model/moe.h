@@ -2,7 +2,9 @@
 #pragma once
 #include <ATen/core/Tensor.h>
 
+#include <algorithm>
 #include <optional>
+#include <vector>
 
 #include "kernels/dispatch.h"
 #include "model/routed_output.h"
@@ -22,32 +24,36 @@ struct Dispatched {
   /// are one kernel.
   std::optional<kernels::Plan> plan;
   at::Tensor rows;  ///< [N k, hidden] grouped by expert; undefined without a plan
-  /// On several ranks, the messages and the ticket of the dispatch.
-  std::shared_ptr<ExpertExchange> exchange;
-  at::Tensor ticket;
+  /// On several ranks, by wave: the messages, and the ticket of the dispatch.
+  Exchanges exchanges;
+  std::vector<at::Tensor> tickets;
+
+  int64_t waves() const { return std::max<int64_t>(1, static_cast<int64_t>(exchanges.size())); }
 };
 
 /// Where a layer's messages go.
 struct DispatchOptions {
   const ExpertRanks& ranks;
   int64_t layer = 0;       ///< names its messages
-  int64_t chunks = 1;      ///< of the combine (see ExpertExchange)
+  int64_t chunks = 1;      ///< of each wave's combine (see ExpertExchange)
   at::Tensor chosen = {};  ///< experts in place of the router's choice (see route)
   bool kept = false;       ///< the layer will be recomputed (see ExpertExchange)
-  /// The exchange of the layer that is recomputed now.
-  std::shared_ptr<ExpertExchange> again = {};
+  Exchanges again = {};    ///< those of the layer, which is recomputed now
 };
 
 /// Routes and launches. h [N, hidden]
 Dispatched dispatch(const at::Tensor& h, const MoeWeights& weights, const MoeConfig& config,
                     const DispatchOptions& options);
 
-/// Waits for the rows that come here. Outputs of this rank's experts [P, hidden] in the plan's
-/// order; without a plan, combined already [N, hidden].
-at::Tensor experts(const Dispatched& sent, const MoeWeights& weights, const MoeConfig& config);
-
-/// Launches the outputs' way back. Weighted sums [N, hidden], in the order of the experts whatever
-/// the layout.
-RoutedOutput combine(const Dispatched& sent, const at::Tensor& outputs, const MoeConfig& config);
+/// Waits for the rows of a wave that come here. Outputs of this rank's experts [P, hidden] in the
+/// plan's order; without a plan, combined already [N, hidden].
+at::Tensor experts(const Dispatched& sent, int64_t wave, const MoeWeights& weights,
+                   const MoeConfig& config);
+/// Launches the outputs' way back. -> ticket; on one rank, the outputs as they are
+at::Tensor send_back(const Dispatched& sent, int64_t wave, const at::Tensor& outputs);
+/// `outputs`: what send_back() gave, by wave. Weighted sums [N, hidden], in the order of the
+/// experts whatever the layout.
+RoutedOutput combine(const Dispatched& sent, const std::vector<at::Tensor>& outputs,
+                     const MoeConfig& config);
 
 }  // namespace farskip::model

@@ -4,12 +4,36 @@
 
 namespace farskip::model {
 
+int64_t RoutedOutput::chunks() const {
+  return static_cast<int64_t>(exchanges_.size()) * exchanges_.front()->chunks();
+}
+
+int64_t RoutedOutput::chunk_begin(int64_t chunk) const {
+  int64_t tokens = 0;
+  for (const auto& exchange : exchanges_) {
+    if (chunk <= exchange->chunks()) return tokens + exchange->chunk_begin(chunk);
+    tokens += exchange->chunk_begin(exchange->chunks());
+    chunk -= exchange->chunks();
+  }
+  return tokens;
+}
+
 at::Tensor RoutedOutput::wait() {
   if (whole_) return whole_->wait();
-  if (exchange_->chunks() == 1) return wait(0);
-  std::vector<at::Tensor> chunks;
-  for (int64_t c = 0; c < exchange_->chunks(); ++c) chunks.push_back(wait(c));
-  return at::cat(chunks);
+  if (chunks() == 1) return wait(0);
+  std::vector<at::Tensor> sums;
+  for (int64_t c = 0; c < chunks(); ++c) sums.push_back(wait(c));
+  return at::cat(sums);
+}
+
+at::Tensor RoutedOutput::wait(int64_t chunk) {
+  const int64_t each = exchanges_.front()->chunks();
+  return exchanges_[chunk / each]->combine(ticket_, chunk % each, accumulate_);
+}
+
+void RoutedOutput::launch_gradient(int64_t chunk, const at::Tensor& dy) {
+  const int64_t each = exchanges_.front()->chunks();
+  exchanges_[chunk / each]->launch_combine_gradient(chunk % each, dy);
 }
 
 }  // namespace farskip::model

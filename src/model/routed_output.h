@@ -13,23 +13,28 @@ namespace farskip::model {
 class RoutedOutput {
  public:
   explicit RoutedOutput(comm::Pending whole) : whole_(std::move(whole)) {}
-  RoutedOutput(std::shared_ptr<ExpertExchange> exchange, at::Tensor ticket,
-               kernels::Accumulate accumulate)
-      : exchange_(std::move(exchange)), ticket_(std::move(ticket)), accumulate_(accumulate) {}
+  RoutedOutput(Exchanges exchanges, at::Tensor ticket, kernels::Accumulate accumulate)
+      : exchanges_(std::move(exchanges)), ticket_(std::move(ticket)), accumulate_(accumulate) {}
 
   /// [N, hidden]
   at::Tensor wait();
 
-  /// The exchange that it comes from; null where it is whole. Its chunks are then combined one by
-  /// one in place of wait().
-  const std::shared_ptr<ExpertExchange>& exchange() const { return exchange_; }
+  /// The exchanges that it comes from; none where it is whole. It can then be taken chunk by chunk
+  /// in place of wait(), over all waves.
+  const Exchanges& exchanges() const { return exchanges_; }
   const at::Tensor& ticket() const { return ticket_; }
   kernels::Accumulate accumulate() const { return accumulate_; }
-  at::Tensor wait(int64_t chunk) { return exchange_->combine(ticket_, chunk, accumulate_); }
+  int64_t chunks() const;
+  /// First token of a chunk; chunk_begin(chunks()) is the number of tokens.
+  int64_t chunk_begin(int64_t chunk) const;
+  /// [tokens of the chunk, hidden]
+  at::Tensor wait(int64_t chunk);
+  /// See ExpertExchange::launch_combine_gradient.
+  void launch_gradient(int64_t chunk, const at::Tensor& dy);
 
  private:
   std::optional<comm::Pending> whole_;
-  std::shared_ptr<ExpertExchange> exchange_;
+  Exchanges exchanges_;
   at::Tensor ticket_;
   kernels::Accumulate accumulate_ = kernels::Accumulate::kOpmath;
 };

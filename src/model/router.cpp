@@ -41,8 +41,8 @@ Routes route(const at::Tensor& x, const Parameter& weight, const Parameter& corr
   Routes routes;
   routes.scores = config.score == RouterScore::softmax ? logits.softmax(-1) : logits.sigmoid();
 
-  routes.experts =
-      chosen.defined() ? chosen : best_experts(routes.scores.detach(), correction, config);
+  routes.experts = chosen.defined() ? chosen.to(x.device())
+                                    : best_experts(routes.scores.detach(), correction, config);
 
   routes.weights = routes.scores.gather(-1, routes.experts);
   if (config.normalise)

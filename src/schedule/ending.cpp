@@ -9,18 +9,18 @@ namespace farskip::schedule {
 
 Ending::Ending(const model::Model& model, model::ResidualStream::Terms terms)
     : model_(model), terms_(std::move(terms)) {
-  if (terms_.routed && terms_.routed->exchange()) return;
+  if (terms_.routed && !terms_.routed->exchanges().empty()) return;
   terms_.base = model::ResidualStream(std::move(terms_)).full();  // it is all there
   terms_.shared = terms_.full = at::Tensor();
   terms_.routed.reset();
 }
 
 int64_t Ending::chunks() const {
-  return terms_.routed ? terms_.routed->exchange()->chunks() : 1;
+  return terms_.routed ? terms_.routed->chunks() : 1;
 }
 
 int64_t Ending::begin(int64_t chunk) const {
-  if (terms_.routed) return terms_.routed->exchange()->chunk_begin(chunk);
+  if (terms_.routed) return terms_.routed->chunk_begin(chunk);
   return chunk * terms_.base.size(0);
 }
 
@@ -50,7 +50,7 @@ void Ending::gradient(int64_t chunk, const at::Tensor& d_hidden) {
     if (!dx_.defined()) dx_ = at::empty_like(terms_.base);
     dx_.narrow(0, begin(chunk), dx.size(0)).copy_(dx);
   }
-  if (terms_.routed) terms_.routed->exchange()->launch_combine_gradient(chunk, dx);
+  if (terms_.routed) terms_.routed->launch_gradient(chunk, dx);
 }
 
 void Ending::backward(std::vector<at::Tensor> roots, std::vector<at::Tensor> gradients) {

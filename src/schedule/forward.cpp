@@ -47,7 +47,7 @@ struct Pass {
   at::Tensor cache_rows;
 };
 
-/// The stream after the last layer, whose combine comes in `chunks`.
+/// The stream after the last layer, each wave of whose combine comes in `chunks`.
 model::ResidualStream run_layers(const model::Model& model, const model::Batch& batch,
                                  const ForwardOptions& options, int64_t chunks) {
   check(model, batch, options);
@@ -95,7 +95,8 @@ at::Tensor forward(const model::Model& model, const model::Batch& batch,
 
 Ending begin_forward(const model::Model& model, const model::Batch& batch,
                      const ForwardOptions& options) {
-  const int64_t chunks = options.ranks.size() > 1 ? kEndingChunks : 1;
+  const int64_t chunks =
+      options.ranks.size() > 1 ? std::max<int64_t>(1, kEndingChunks / options.ranks.waves) : 1;
   return {model, run_layers(model, batch, options, chunks).release()};
 }
 

@@ -15,8 +15,9 @@ namespace farskip::schedule {
 /// dependencies allow.
 ///
 /// Layer offers: is_moe(), has_shared(), attends_late(), attention_prepare(x), attend(prepared),
-/// dense(x), dispatch(x) -> sent (launched), experts(sent) -> outputs (waits for the dispatch),
-/// combine(sent, outputs) -> pending, shared(sent). Stream offers what model::ResidualStream does.
+/// dense(x), dispatch(x) -> sent (launched), experts(sent) -> pending (wave by wave: waits for the
+/// dispatch, computes, launches the combine), shared(sent). Stream offers what
+/// model::ResidualStream does.
 template <class Layer, class Stream>
 void run_layer(Layer& layer, model::LayerConnectivity reads, Stream& stream) {
   auto prepared =
@@ -35,15 +36,13 @@ void run_layer(Layer& layer, model::LayerConnectivity reads, Stream& stream) {
   }
 
   const auto finish = [&](auto sent) {
-    auto outputs = layer.experts(sent);
-    stream.add_routed(layer.combine(sent, std::move(outputs)));
+    stream.add_routed(layer.experts(sent));
     if (layer.has_shared()) stream.add_shared(layer.shared(sent));
   };
   if (reads.mlp_outdated && layer.attends_late()) {
     auto sent = layer.dispatch(stream.full());
     auto shared = layer.shared(sent);
-    auto outputs = layer.experts(sent);
-    auto routed = layer.combine(sent, std::move(outputs));
+    auto routed = layer.experts(sent);
     stream.add(layer.attend(std::move(prepared)));
     stream.add_routed(std::move(routed));
     stream.add_shared(std::move(shared));

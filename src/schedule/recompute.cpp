@@ -15,7 +15,7 @@ using Terms = ResidualStream::Terms;
 /// Where the third tensor of a stream's terms comes from.
 struct Third {
   enum class Kind { none, full, routed, ticket } kind = Kind::none;
-  std::shared_ptr<model::ExpertExchange> exchange;  ///< of a ticket
+  model::Exchanges exchanges;  ///< of a ticket
   kernels::Accumulate accumulate = kernels::Accumulate::kOpmath;
 };
 
@@ -30,11 +30,11 @@ model::Tensors tensors_of(Terms& terms, Third& third) {
     third = {Kind::none};
     return {terms.base, terms.shared, {}};
   }
-  if (!terms.routed->exchange()) {
+  if (terms.routed->exchanges().empty()) {
     third = {Kind::routed};
     return {terms.base, terms.shared, terms.routed->wait()};
   }
-  third = {Kind::ticket, terms.routed->exchange(), terms.routed->accumulate()};
+  third = {Kind::ticket, terms.routed->exchanges(), terms.routed->accumulate()};
   return {terms.base, terms.shared, terms.routed->ticket()};
 }
 
@@ -44,7 +44,7 @@ ResidualStream stream_of(const model::Tensors& tensors, const Third& third) {
   if (third.kind == Kind::full) terms.full = tensors[2];
   if (third.kind == Kind::routed) terms.routed.emplace(comm::Pending(tensors[2]));
   if (third.kind == Kind::ticket)
-    terms.routed.emplace(third.exchange, tensors[2], third.accumulate);
+    terms.routed.emplace(third.exchanges, tensors[2], third.accumulate);
   return ResidualStream(std::move(terms));
 }
 

@@ -10,13 +10,13 @@ namespace farskip::schedule {
 
 /// What a layer leaves besides its output.
 struct LayerTrace {
-  std::shared_ptr<model::ExpertExchange> exchange;
+  model::Exchanges exchanges;
   std::optional<model::Routes> routes;  ///< of a MoE layer
 };
 
 class TensorLayer {
  public:
-  /// `chunks`: of the layer's combine. `again`: the layer has run, and is recomputed.
+  /// `chunks`: of each wave of the layer's combine. `again`: the layer has run, and is recomputed.
   TensorLayer(int64_t index, const model::ModelConfig& model, const model::LayerWeights& weights,
               const model::AttentionContext& attention, const ForwardOptions& options,
               int64_t chunks, const LayerTrace* again)
@@ -71,19 +71,22 @@ class TensorLayer {
     model::DispatchOptions options{options_.ranks, index_, chunks_};
     if (options_.choose) options.chosen = options_.choose(index_, h.size(0), config_.moe->router);
     options.kept = options_.recompute;
-    if (again_) options.again = again_->exchange;
+    if (again_) options.again = again_->exchanges;
     auto sent = model::dispatch(h, weights_.moe, *config_.moe, options);
-    trace_ = {sent.exchange, sent.routes};
-    sent.ticket = marked(sent.ticket, Part::route);
+    trace_ = {sent.exchanges, sent.routes};
+    for (at::Tensor& ticket : sent.tickets) ticket = marked(ticket, Part::route);
     return sent;
   }
-  at::Tensor experts(const model::Dispatched& sent) {
-    enter(Part::experts);
-    return marked(model::experts(sent, weights_.moe, *config_.moe), Part::experts);
-  }
-  model::RoutedOutput combine(const model::Dispatched& sent, const at::Tensor& outputs) {
-    enter(Part::combine);
-    return model::combine(sent, outputs, *config_.moe);
+  model::RoutedOutput experts(const model::Dispatched& sent) {
+    std::vector<at::Tensor> back;
+    for (int64_t wave = 0; wave < sent.waves(); ++wave) {
+      enter(Part::experts);
+      const at::Tensor outputs =
+          marked(model::experts(sent, wave, weights_.moe, *config_.moe), Part::experts);
+      enter(Part::combine);
+      back.push_back(model::send_back(sent, wave, outputs));
+    }
+    return model::combine(sent, back, *config_.moe);
   }
   at::Tensor shared(const model::Dispatched& sent) {
     enter(Part::shared);

@@ -100,8 +100,8 @@ void GradientSync::each_part(const Bucket& bucket, F f) const {
 
 /// [ranks * part]: what each rank gets of every member.
 at::Tensor GradientSync::parts_of_gradients(const Bucket& bucket) const {
-  const auto dtype = owned_[bucket.members.front()].parameter->gradient.scalar_type();
-  const at::Tensor parts = at::zeros({bucket.group.size(), bucket.part}, dtype);
+  const at::Tensor& gradient = owned_[bucket.members.front()].parameter->gradient;
+  const at::Tensor parts = at::zeros({bucket.group.size(), bucket.part}, gradient.options());
   each_part(bucket, [&](const model::Parameter& parameter, int64_t rank, Place place) {
     place.of_part(parts[rank]).copy_(place.of_parameter(parameter.gradient));
   });
@@ -120,8 +120,8 @@ void GradientSync::add_up(const Bucket& bucket, const at::Tensor& received) {
 }
 
 at::Tensor GradientSync::own_values(const Bucket& bucket) const {
-  const auto dtype = owned_[bucket.members.front()].parameter->value.scalar_type();
-  const at::Tensor values = at::zeros({bucket.part}, dtype);
+  const at::Tensor& value = owned_[bucket.members.front()].parameter->value;
+  const at::Tensor values = at::zeros({bucket.part}, value.detach().options());
   each_part(bucket, [&](const model::Parameter& parameter, int64_t rank, Place place) {
     if (rank == bucket.group.rank())
       place.of_part(values).copy_(place.of_parameter(parameter.value));

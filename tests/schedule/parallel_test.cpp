@@ -32,6 +32,7 @@ struct Setting {
   int64_t queue_bytes = 0;  ///< of weight gradients that may wait
   bool late = false;        ///< messages are
   bool recompute = false;
+  int64_t waves = 1;
 };
 
 /// The groups of one rank.
@@ -53,7 +54,7 @@ Outcome distil(const std::string& name, const Setting& setting, const at::Tensor
   const Group rows = setting.late
                          ? comm::delayed(groups.rows, 17 + rank, std::chrono::milliseconds(4))
                          : groups.rows;
-  model::ExpertRanks ranks{.execution = setting.execution};
+  model::ExpertRanks ranks{.execution = setting.execution, .waves = setting.waves};
   if (size > 1) ranks.courier = std::make_shared<comm::Courier>(rows, groups.counts);
   if (setting.queue_bytes > 0)
     ranks.queue = std::make_shared<model::GradientQueue>(setting.queue_bytes);
@@ -145,7 +146,10 @@ class Parallel : public testing::TestWithParam<std::string> {};
 TEST_P(Parallel, ComputesWhatOneRankComputes) {
   const at::Tensor tokens = some_tokens(GetParam(), 4);
   std::vector<Setting> settings;
-  for (const std::string& connectivity : kConnectivities) settings.push_back({connectivity});
+  for (const std::string& connectivity : kConnectivities) {
+    settings.push_back({connectivity});
+    settings.back().waves = 1 + static_cast<int64_t>(settings.size()) % 3;
+  }
   const auto one = over_ranks(1, GetParam(), settings, tokens);
   for (const int64_t size : {2, 4}) {
     const auto many = over_ranks(size, GetParam(), settings, tokens);
@@ -168,7 +172,7 @@ TEST_P(Parallel, EveryExecutionGivesTheSameBits) {
   const at::Tensor tokens = some_tokens(GetParam(), 4);
   for (const int64_t size : {1, 2, 4}) {
     std::vector<Setting> settings;
-    for (const auto dtype : {at::kFloat, at::kBFloat16})
+    for (const auto dtype : {at::kFloat, at::kBFloat16}) {
       for (const std::string& connectivity : kConnectivities) {
         settings.push_back({connectivity, dtype, Execution::blocking});
         settings.push_back({connectivity, dtype, Execution::overlapped, 1 << 30, true});
@@ -176,14 +180,17 @@ TEST_P(Parallel, EveryExecutionGivesTheSameBits) {
         settings.push_back({connectivity, dtype, Execution::overlapped, 0, false});
         settings.push_back({connectivity, dtype, Execution::blocking, 0, false, true});
       }
+      if (dtype == at::kFloat)  // bits depend on the waves: half of the settings with one, half two
+        for (Setting& setting : settings) setting.waves = 2;
+    }
     const auto found = over_ranks(size, GetParam(), settings, tokens);
     const Outcome* blocking = nullptr;
     for (size_t i = 0; i < settings.size(); ++i) {
       const Setting& setting = settings[i];
       if (setting.execution == Execution::blocking && !setting.recompute) blocking = &found[i];
       SCOPED_TRACE(util::concat(setting.connectivity, ", ", size, " ranks, ",
-                                at::toString(setting.dtype), ", queue ", setting.queue_bytes,
-                                setting.recompute ? ", recomputed" : ""));
+                                at::toString(setting.dtype), ", ", setting.waves, " waves, queue ",
+                                setting.queue_bytes, setting.recompute ? ", recomputed" : ""));
       EXPECT_EQ(found[i].loss, blocking->loss);
       EXPECT_TRUE(found[i].logits.equal(blocking->logits));
       for (const auto& [name, expected] : blocking->gradients)
@@ -196,7 +203,7 @@ TEST(ParallelShapes, FewerTokensThanChunksAndRanksWithoutATokenForThem) {
   const std::string name = "deepseek_v3";
   const at::Tensor tokens = some_tokens(name, 4).narrow(1, 0, 3);
   const std::vector<Setting> settings = {
-      {"farskip"}, {"farskip", at::kDouble, Execution::overlapped, 1 << 20, true, true}};
+      {"farskip"}, {"farskip", at::kDouble, Execution::overlapped, 1 << 20, true, true, 3}};
   const auto one = over_ranks(1, name, settings, tokens),
              many = over_ranks(4, name, settings, tokens);
   for (size_t i = 0; i < settings.size(); ++i) {

@@ -21,6 +21,7 @@ struct Setting {
   model::Execution execution = model::Execution::overlapped;
   bool late = false, recompute = false;
   int64_t queue_bytes = 1 << 20;
+  int64_t waves = 2;
 };
 
 struct Plan {
@@ -56,7 +57,8 @@ void run_rank(const Plan& plan, const Setting& setting, const fs::path& data, co
   const model::Model teacher =
       model::load_model(golden(plan.model), plan.dtype, at::kCPU, model::Residence::mapped, share);
   model::Model student = teacher.trainable();
-  model::ExpertRanks ranks{.courier = grid.courier, .execution = setting.execution};
+  model::ExpertRanks ranks{
+      .courier = grid.courier, .execution = setting.execution, .waves = setting.waves};
   if (setting.execution == model::Execution::overlapped && grid.courier)
     ranks.queue = std::make_shared<model::GradientQueue>(setting.queue_bytes);
   student.defer_gradients(ranks.queue);
