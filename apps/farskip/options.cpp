@@ -136,6 +136,12 @@ void add_json(CLI::App& verb, bool& json) {
   verb.add_flag("--json", json, "One JSON object on stdout");
 }
 
+void refuse_without(const CLI::App& verb, const std::string& option, bool there,
+                    const std::string& needs) {
+  if (verb.count(option) > 0 && !there)
+    throw InputError(option + ": found it without effect, expected it together with " + needs);
+}
+
 model::Model load(const std::string& directory, const RunOptions& options,
                   model::Residence residence, model::ExpertShare share, bool talks) {
   model::Model model =

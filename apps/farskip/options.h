@@ -37,6 +37,10 @@ void add_run_options(CLI::App& verb, RunOptions& options);
 void add_seed(CLI::App& verb, uint64_t& seed);
 void add_json(CLI::App& verb, bool& json);
 
+/// `option` was given but `needs` was not: InputError.
+void refuse_without(const CLI::App& verb, const std::string& option, bool there,
+                    const std::string& needs);
+
 /// Loads the model, of its experts the share, and (if it talks) says on stderr what was found
 /// besides.
 model::Model load(const std::string& directory, const RunOptions& options,

@@ -158,12 +158,6 @@ model::ExpertRanks filling_gaps(const CLI::App& verb, model::Model& model,
   return experts;
 }
 
-void refuse_without(const CLI::App& verb, const std::string& option, bool there,
-                    const std::string& needs) {
-  if (verb.count(option) > 0 && !there)
-    throw InputError(option + ": found it without effect, expected it together with " + needs);
-}
-
 void refuse_groups(const CLI::App& verb, const std::vector<std::string>& groups,
                    const std::string& why, const std::vector<std::string>& allowed) {
   const auto among = [](const std::vector<std::string>& list, const std::string& item) {

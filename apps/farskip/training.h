@@ -33,9 +33,6 @@ void check_training_options(const CLI::App& verb, const TrainingOptions& options
 /// Refuses the given options of some groups, which `why` makes useless.
 void refuse_groups(const CLI::App& verb, const std::vector<std::string>& groups,
                    const std::string& why, const std::vector<std::string>& allowed = {});
-/// `option` was given but `needs` was not: InputError.
-void refuse_without(const CLI::App& verb, const std::string& option, bool there,
-                    const std::string& needs);
 
 /// Tokens in a row: what --sequence says, else 2,048 or what the model takes.
 int64_t sequence_length(const TrainingOptions& options, const model::ModelConfig& config);

@@ -3,6 +3,7 @@
 #include <iostream>
 
 #include "engine/generate.h"
+#include "engine/text_output.h"
 #include "io/chat_template.h"
 #include "io/json_file.h"
 #include "io/tokenizer.h"
@@ -44,74 +45,46 @@ std::vector<int64_t> encode_prompt(const Options& options, const io::Tokenizer& 
   return tokenizer.encode(chat->render(messages, /*add_generation_prompt=*/true));
 }
 
-/// Streams text as it comes and looks for stop strings.
+/// Streams what comes to the terminal: text, or ids where there is no tokenizer.
 class Output {
  public:
   Output(const io::Tokenizer* tokenizer, const std::vector<std::string>& stops, bool stream)
-      : tokenizer_(tokenizer), stops_(stops), stream_(stream) {
-    if (tokenizer) decoder_.emplace(*tokenizer);
+      : stream_(stream) {
+    if (tokenizer) text_.emplace(*tokenizer, stops);
   }
 
   /// False when a stop string is complete.
   bool push(int64_t token) {
-    if (!tokenizer_) {
-      if (stream_) std::cout << (first_ ? "" : ",") << token << std::flush;
-      first_ = false;
-      return true;
-    }
-    return append(decoder_->push(token));
+    show(text_ ? text_->push(token) : (first_ ? "" : ",") + std::to_string(token));
+    first_ = false;
+    return !text_ || !text_->stopped();
   }
   void finish() {
-    if (decoder_ && !stopped_) append(decoder_->finish());
-    if (!stopped_) show(text_.size());
+    if (text_) show(text_->finish());
     if (stream_) std::cout << std::endl;
   }
-  const std::string& text() const { return text_; }
+  std::string text() const { return text_ ? text_->text() : ""; }
 
  private:
-  bool append(const std::string& piece) {
-    text_ += piece;
-    size_t safe = text_.size();
-    for (const std::string& stop : stops_) {
-      if (const auto at = text_.find(stop); at != std::string::npos) {
-        text_.resize(at);
-        stopped_ = true;
-        safe = std::min(safe, at);
-      }
-      // What might be the beginning of a stop string is not shown yet.
-      for (size_t n = std::min(stop.size() - 1, text_.size()); n > 0; --n)
-        if (text_.ends_with(stop.substr(0, n))) {
-          safe = std::min(safe, text_.size() - n);
-          break;
-        }
-    }
-    show(stopped_ ? text_.size() : safe);
-    return !stopped_;
-  }
-  void show(size_t until) {
-    if (!stream_ || until <= shown_) return;
-    std::cout << text_.substr(shown_, until - shown_) << std::flush;
-    shown_ = until;
+  void show(const std::string& piece) {
+    if (stream_) std::cout << piece << std::flush;
   }
 
-  const io::Tokenizer* tokenizer_;
-  std::optional<io::TextStream> decoder_;
-  const std::vector<std::string>& stops_;
-  std::string text_;
-  size_t shown_ = 0;
-  bool stream_, first_ = true, stopped_ = false;
+  std::optional<engine::TextOutput> text_;
+  bool stream_, first_ = true;
 };
 
-void run(Options& options) {
+void run(const CLI::App& verb, Options& options) {
   options.run.apply();
   options.run.refuse_ranks();
+  for (const char* option : {"--top-k", "--top-p", "--min-p"})
+    refuse_without(verb, option, options.generate.sampling.temperature > 0,
+                   "--temperature above 0");
   if (options.prompt.empty() == options.prompt_tokens.empty())
     throw InputError("--prompt: found " + std::string(options.prompt.empty() ? "neither" : "both") +
                      " it and --prompt-tokens, expected exactly one");
   for (const std::string& stop : options.stops)
-    if (stop.empty())
-      throw InputError("--stop: found an empty text, expected at least one character");
-  check(options.generate.sampling);
+    util::require(!stop.empty(), "--stop", "an empty text", "at least one character");
   const model::Model model = load(options.model, options.run, model::Residence::copied);
   const bool has_tokenizer =
       std::filesystem::exists(std::filesystem::path(options.model) / "tokenizer.json");
@@ -137,6 +110,28 @@ void run(Options& options) {
   std::cout << json.dump() << "\n";
 }
 
+void add_sampling(CLI::App& verb, engine::SamplingOptions& sampling) {
+  const auto add = [&](const char* name, auto& value, const char* text,
+                       const CLI::Validator& range) {
+    verb.add_option(name, value, text)->check(range)->capture_default_str()->group("Sampling");
+  };
+  add("--temperature", sampling.temperature, "0 = greedy", CLI::Range(0.0, 1e6));
+  add("--top-k", sampling.top_k, "Sample from so many of the likeliest tokens (0: all)",
+      CLI::Range(int64_t{0}, int64_t{1} << 32));
+  add("--top-p", sampling.top_p, "Sample from the likeliest tokens that hold this probability",
+      CLI::Range(1e-9, 1.0));
+  add("--min-p", sampling.min_p,
+      "Sample from tokens at least this fraction as probable as the likeliest",
+      CLI::Range(0.0, 1.0));
+  add("--repetition-penalty", sampling.repetition_penalty,
+      "Divides logits of tokens in prompt and output (above 1: fewer repetitions)",
+      CLI::Range(1e-6, 1e6));
+  add("--presence-penalty", sampling.presence_penalty, "Taken off logits of tokens in the output",
+      CLI::Range(-2.0, 2.0));
+  add("--frequency-penalty", sampling.frequency_penalty,
+      "The same, once for every time that a token came up", CLI::Range(-2.0, 2.0));
+}
+
 }  // namespace
 
 void add_generate(CLI::App& app) {
@@ -150,11 +145,7 @@ void add_generate(CLI::App& app) {
   verb.add_option("--max-new-tokens", options->generate.max_new_tokens, "Tokens at most")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 24))
       ->capture_default_str();
-  verb.add_option("--temperature", options->generate.sampling.temperature, "0 = greedy")
-      ->capture_default_str();
-  verb.add_option("--top-p", options->generate.sampling.top_p,
-                  "Sample from the likeliest tokens that hold this probability")
-      ->capture_default_str();
+  add_sampling(verb, options->generate.sampling);
   verb.add_option("--stop", options->stops, "Text that ends the output (may be repeated)");
   add_seed(verb, options->generate.sampling.seed);
   add_json(verb, options->json);
@@ -163,7 +154,7 @@ void add_generate(CLI::App& app) {
                   "farskip generate model --prompt-tokens 1,2,3 --max-new-tokens 8 --json",
                   "farskip generate model --chat --prompt 'Why is the sky blue?' --temperature 0.7 "
                   "--top-p 0.9 --seed 1"});
-  verb.callback([options] { run(*options); });
+  verb.callback([options, &verb] { run(verb, *options); });
 }
 
 }  // namespace farskip::app

@@ -4,7 +4,7 @@
 #include "comm/nccl.h"
 
 #include <ATen/ATen.h>
-#include <c10/cuda/CUDAGuard.h>
+#include <c10/core/DeviceGuard.h>
 
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroupNCCL.hpp>
@@ -42,7 +42,7 @@ class NcclBackend : public Backend {
     if (input.is_cpu())
       return cpu_->all_to_all(std::move(input), std::move(output), std::move(sent),
                               std::move(received));
-    const c10::cuda::CUDAGuard guard(device_);  // a courier's thread may launch
+    const c10::DeviceGuard guard(device_);  // a courier's thread may launch
     auto work = group_->alltoall_base(output, input, received, sent);
     return std::make_unique<NcclWork>(std::move(work), std::move(input), std::move(output));
   }

@@ -50,7 +50,7 @@ model::Batch next_tokens(const std::vector<Running>& running, at::Device device)
 std::vector<Generated> generate(const model::Model& model,
                                 const std::vector<std::vector<int64_t>>& prompts,
                                 const GenerateOptions& options, const OnToken& on_token) {
-  check(options.sampling);
+  check(options.sampling, model.config.vocabulary);
   util::require(!prompts.empty(), "prompts", "none", "at least one");
   util::require(options.max_new_tokens > 0, "--max-new-tokens", options.max_new_tokens,
                 "a positive number");
@@ -71,7 +71,7 @@ std::vector<Generated> generate(const model::Model& model,
     running.push_back({i, 0, 0});
     SamplingOptions own = options.sampling;
     own.seed += i;
-    samplers.emplace_back(own);
+    samplers.emplace_back(own, prompts[i]);
   }
 
   model::Batch batch =

@@ -45,25 +45,5 @@ TEST_P(Generate, ContinuesAsThePlainImplementationDoes) {
 INSTANTIATE_TEST_SUITE_P(Models, Generate, testing::ValuesIn(golden_models()),
                          [](const auto& info) { return info.param; });
 
-TEST(Sampler, FollowsTheDistributionWithinTheNucleus) {
-  const at::Tensor logits = at::tensor({0.1, 0.4, 0.3, 0.2}).log();
-  const auto shares = [&](const SamplingOptions& options) {
-    Sampler sampler(options);
-    std::vector<double> share(4);
-    for (int i = 0; i < 20000; ++i) share[sampler.sample(logits)] += 1.0 / 20000;
-    return share;
-  };
-  const auto all = shares({1, 1, 3});
-  const double expected[] = {0.1, 0.4, 0.3, 0.2};
-  for (int i = 0; i < 4; ++i) EXPECT_NEAR(all[i], expected[i], 0.015);
-  const auto nucleus = shares({1, 0.6, 3});  // 0.4 + 0.3 reach it
-  EXPECT_NEAR(nucleus[1], 4.0 / 7, 0.02);
-  EXPECT_EQ(nucleus[0] + nucleus[3], 0);
-  EXPECT_EQ(Sampler({0, 1, 0}).sample(at::tensor({1.0, 2.0, 2.0})), 1);
-  EXPECT_THROW(Sampler({0, 1, 0}).sample(at::tensor({1.0, NAN})), Error);
-  EXPECT_THROW(check(SamplingOptions{-1, 1, 0}), InputError);
-  EXPECT_THROW(check(SamplingOptions{1, 0, 0}), InputError);
-}
-
 }  // namespace
 }  // namespace farskip::engine
