@@ -22,6 +22,15 @@ double step_time(const VariantResult& result) {
   return over_rounds(result, [](const StepFigures& f) { return f.time; }).median;
 }
 
+/// How many times as long as `other` it takes: of rounds, whose variants were measured one after
+/// the other, so that a machine that slows down slows both.
+Summary ratio(const VariantResult& result, const VariantResult& other) {
+  std::vector<double> values;
+  for (size_t i = 0; i < result.rounds.size(); ++i)
+    values.push_back(result.rounds[i].time / other.rounds[i].time);
+  return summarise(values);
+}
+
 const VariantResult& find(const StepSetting& setting, bool converted, Execution execution,
                           bool network) {
   for (const VariantResult& result : setting.variants)
@@ -145,7 +154,7 @@ double predicted_time(const StepSetting& setting) {
 nlohmann::ordered_json StepReport::json() const {
   nlohmann::ordered_json rows = nlohmann::ordered_json::array();
   for (const StepSetting& setting : settings_) {
-    const double base = step_time(find(setting, false, Execution::blocking, true));
+    const VariantResult& base = find(setting, false, Execution::blocking, true);
     for (const VariantResult& result : setting.variants) {
       nlohmann::ordered_json row = {{"connectivity", connectivity(result)},
                                     {"execution", execution(result)},
@@ -155,10 +164,10 @@ nlohmann::ordered_json StepReport::json() const {
                                     {"batch", setting.batch},
                                     {"sequence", setting.sequence},
                                     {"share", share(setting)}};
-      const double bound =
-          step_time(find(setting, result.variant.converted, Execution::overlapped, false));
-      row["speedup"] = base / step_time(result);
-      row["to_bound"] = step_time(result) / bound;
+      const VariantResult& bound =
+          find(setting, result.variant.converted, Execution::overlapped, false);
+      put(row, "speedup", ratio(base, result), 1);
+      put(row, "to_bound", ratio(result, bound), 1);
       put(row, "step_ms", over_rounds(result, [](const auto& f) { return f.time; }), 1e3);
       row["forward"] = direction_json(result, forward);
       row["backward"] = direction_json(result, backward);
@@ -180,7 +189,7 @@ nlohmann::ordered_json StepReport::json() const {
 std::string StepReport::text(bool by_layer) const {
   std::string text;
   for (const StepSetting& setting : settings_) {
-    const double base = step_time(find(setting, false, Execution::blocking, true));
+    const VariantResult& base = find(setting, false, Execution::blocking, true);
     text += util::concat(setting.batch, " x ", setting.sequence, " tokens a rank, ", ranks,
                          " ranks, link ", link, ": communication is ", percent(share(setting)),
                          " of the regular blocking step; eq. 9 predicts ",
@@ -190,12 +199,12 @@ std::string StepReport::text(bool by_layer) const {
                        "communication", "hidden", "exposed", "backward ms", "communication",
                        "hidden", "exposed"});
     for (const VariantResult& result : setting.variants) {
-      const double bound =
-          step_time(find(setting, result.variant.converted, Execution::overlapped, false));
+      const VariantResult& bound =
+          find(setting, result.variant.converted, Execution::overlapped, false);
       std::vector<std::string> row = {
           connectivity(result), result.variant.network ? execution(result) : "no network",
           with_spread(over_rounds(result, [](const auto& f) { return f.time; }), 1e3, 1),
-          util::fixed(base / step_time(result), 3), util::fixed(step_time(result) / bound, 3)};
+          with_spread(ratio(base, result), 1, 2), with_spread(ratio(result, bound), 1, 2)};
       for (const auto& of : {forward, backward}) {
         const auto median = [&](const Get& get) { return over_rounds(result, get).median; };
         row.push_back(util::fixed(1e3 * median([&](const auto& f) { return of(f).time; }), 1));

@@ -36,11 +36,14 @@ class TensorLayer {
   bool has_shared() const { return config_.moe->shared_width > 0; }
 
   /// Whether attention's core runs under the combine and the shared experts under the dispatch: if
-  /// that makes the tighter of the two windows wider, for the messages that run in them. A matter
-  /// of shapes alone, so that every rank and every execution does the same.
+  /// that makes the tighter of the two windows wider. In one wave, for the rows of the messages
+  /// that run in them; in several most of a message runs under experts, and the windows' length
+  /// alone counts, against ranks that are late. A matter of shapes alone, so that every rank and
+  /// every execution does the same.
   bool attends_late() const {
     if (!is_moe() || !has_shared()) return false;
-    const LayerWork work = layer_work(config_, hidden_, attention_.batch, options_.ranks.size());
+    LayerWork work = layer_work(config_, hidden_, attention_.batch, options_.ranks.size());
+    if (options_.ranks.waves > 1) work.dispatch_rows = work.combine_rows = 1;
     const double paper = std::min(work.attend / work.dispatch_rows,
                                   (work.shared + work.prepare) / work.combine_rows);
     const double late = std::min(work.shared / work.dispatch_rows,

@@ -17,11 +17,11 @@
 namespace {
 
 bool read_exactly(void* to, size_t bytes) {
-  return std::fread(to, 1, bytes, stdin) == bytes;
+  return bytes == 0 || std::fread(to, 1, bytes, stdin) == bytes;
 }
 
 void write(const void* from, size_t bytes) {
-  std::fwrite(from, 1, bytes, stdout);
+  if (bytes > 0) std::fwrite(from, 1, bytes, stdout);
 }
 
 void answer(const farskip::io::Tokenizer& tokenizer, const std::string& text) {
