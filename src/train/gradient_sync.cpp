@@ -194,7 +194,8 @@ void GradientSync::update(AdamW& optimizer, double learning_rate, double gradien
     for (const size_t i : bucket.members) optimizer.update(i, learning_rate, gradient_scale);
     const at::Tensor values = own_values(bucket);
     pipeline.add(
-        {number++, Part::weights}, (bucket.group.size() - 1) * static_cast<int64_t>(values.nbytes()),
+        {number++, Part::weights},
+        (bucket.group.size() - 1) * static_cast<int64_t>(values.nbytes()),
         [&](const std::string& what) { return bucket.group.all_gather(what, values); },
         [&](const at::Tensor& received) { spread(bucket, received); });
   }

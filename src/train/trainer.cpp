@@ -113,9 +113,8 @@ void Trainer::add_up(StepFigures& figures, bool& finite) const {
 void Trainer::record_messages(nlohmann::ordered_json& record) {
   using Part = comm::MessageName::Part;
   const auto add = [&](const char* name, const auto& counts) {
-    const comm::Traffic traffic = comm::measure(messages_, [&](const comm::Message& message) {
-      return counts(message.name);
-    });
+    const comm::Traffic traffic = comm::measure(
+        messages_, [&](const comm::Message& message) { return counts(message.name); });
     if (traffic.messages == 0) return;
     record[name] = {{"messages", traffic.messages},
                     {"bytes", traffic.bytes},

@@ -109,10 +109,10 @@ class Trainer {
   EarlyStopping stopping_;
   std::optional<Metrics> metrics_;
   int64_t step_ = 0;
-  int64_t tokens_ = 0;   ///< seen so far
-  int64_t skipped_ = 0;  ///< in a row
+  int64_t tokens_ = 0;         ///< seen so far
+  int64_t skipped_ = 0;        ///< in a row
   comm::MessageLog messages_;  ///< of the step
-  bool begun_ = false;   ///< the folder of this step's checkpoint holds the model already
+  bool begun_ = false;         ///< the folder of this step's checkpoint holds the model already
 };
 
 }  // namespace farskip::train
