@@ -111,7 +111,7 @@ void run_train(Options options) {
                   << options.rounds << " rounds\n";
       report.add(batch, sequence,
                  measure::bench_steps(
-                     model, ranks.grid, measure::StepReport::variants(),
+                     model, ranks.grid, measure::all_variants(),
                      {.batch = batch,
                       .sequence = sequence,
                       .micro_batches = options.micro_batches,

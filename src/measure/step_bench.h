@@ -7,18 +7,11 @@
 
 #include "comm/grid.h"
 #include "measure/timeline.h"
-#include "model/expert_exchange.h"
+#include "measure/variant.h"
 #include "model/model.h"
 #include "model/synthetic_routes.h"
 
 namespace farskip::measure {
-
-struct Variant {
-  bool converted = false;  ///< with the given connectivity, else regular
-  model::Execution execution = model::Execution::blocking;
-  /// false: messages are replaced by local copies of equal size, the bound of any execution.
-  bool network = true;
-};
 
 struct StepBenchOptions {
   int64_t batch = 1;  ///< sequences a rank

@@ -12,32 +12,12 @@ namespace {
 using model::Execution;
 using Get = std::function<double(const StepFigures&)>;
 
-Summary over_rounds(const VariantResult& result, const Get& get) {
-  std::vector<double> values;
-  for (const StepFigures& figures : result.rounds) values.push_back(get(figures));
-  return summarise(values);
-}
-
 double step_time(const VariantResult& result) {
   return over_rounds(result, [](const StepFigures& f) { return f.time; }).median;
 }
 
-/// How many times as long as `other` it takes: of rounds, whose variants were measured one after
-/// the other, so that a machine that slows down slows both.
-Summary ratio(const VariantResult& result, const VariantResult& other) {
-  std::vector<double> values;
-  for (size_t i = 0; i < result.rounds.size(); ++i)
-    values.push_back(result.rounds[i].time / other.rounds[i].time);
-  return summarise(values);
-}
-
-const VariantResult& find(const StepSetting& setting, bool converted, Execution execution,
-                          bool network) {
-  for (const VariantResult& result : setting.variants)
-    if (result.variant.converted == converted && result.variant.network == network &&
-        (!network || result.variant.execution == execution))
-      return result;
-  throw Error("bench: a variant is missing");
+const VariantResult& regular_blocking(const StepSetting& setting) {
+  return find(setting.variants, kRegularBlocking);
 }
 
 double communication(const StepFigures& figures) {
@@ -46,20 +26,8 @@ double communication(const StepFigures& figures) {
 
 /// Communication of the regular blocking step, as a share of that step.
 double share(const StepSetting& setting) {
-  const VariantResult& base = find(setting, false, Execution::blocking, true);
+  const VariantResult& base = regular_blocking(setting);
   return over_rounds(base, communication).median / step_time(base);
-}
-
-const char* connectivity(const VariantResult& result) {
-  return result.variant.converted ? "farskip" : "regular";
-}
-const char* execution(const VariantResult& result) {
-  return result.variant.execution == Execution::blocking ? "blocking" : "overlapped";
-}
-
-void put(nlohmann::ordered_json& json, const std::string& name, Summary summary, double unit) {
-  json[name] = summary.median * unit;
-  json[name + "_spread"] = summary.spread * unit;
 }
 
 nlohmann::ordered_json direction_json(
@@ -100,22 +68,7 @@ nlohmann::ordered_json layers_json(const VariantResult& result) {
   return layers;
 }
 
-std::string with_spread(Summary summary, double unit, int digits) {
-  return util::fixed(summary.median * unit, digits) + " ± " +
-         util::fixed(summary.spread * unit, digits);
-}
-
-std::string percent(double share) {
-  return util::fixed(100 * share, 1) + " %";
-}
-
 }  // namespace
-
-std::vector<Variant> StepReport::variants() {
-  return {{false, Execution::blocking, true},    {false, Execution::overlapped, true},
-          {true, Execution::blocking, true},     {true, Execution::overlapped, true},
-          {false, Execution::overlapped, false}, {true, Execution::overlapped, false}};
-}
 
 void StepReport::add(int64_t batch, int64_t sequence, std::vector<VariantResult> results) {
   settings_.push_back({batch, sequence, std::move(results)});
@@ -123,8 +76,8 @@ void StepReport::add(int64_t batch, int64_t sequence, std::vector<VariantResult>
 
 double predicted_time(const StepSetting& setting) {
   using schedule::Part;
-  const VariantResult& bound = find(setting, true, Execution::overlapped, false);
-  const VariantResult& messages = find(setting, false, Execution::blocking, true);
+  const VariantResult& bound = find(setting.variants, bound_of({.converted = true}));
+  const VariantResult& messages = regular_blocking(setting);
   std::map<int64_t, double> forward_window;
   double backward_window = 0;
   for (const schedule::PartSpan& span : bound.timeline.parts) {
@@ -154,20 +107,19 @@ double predicted_time(const StepSetting& setting) {
 nlohmann::ordered_json StepReport::json() const {
   nlohmann::ordered_json rows = nlohmann::ordered_json::array();
   for (const StepSetting& setting : settings_) {
-    const VariantResult& base = find(setting, false, Execution::blocking, true);
+    const VariantResult& base = regular_blocking(setting);
     for (const VariantResult& result : setting.variants) {
-      nlohmann::ordered_json row = {{"connectivity", connectivity(result)},
-                                    {"execution", execution(result)},
+      nlohmann::ordered_json row = {{"connectivity", result.variant.connectivity_name()},
+                                    {"execution", result.variant.execution_name()},
                                     {"network", result.variant.network ? "link" : "none"},
                                     {"link", link},
                                     {"ranks", ranks},
                                     {"batch", setting.batch},
                                     {"sequence", setting.sequence},
                                     {"share", share(setting)}};
-      const VariantResult& bound =
-          find(setting, result.variant.converted, Execution::overlapped, false);
-      put(row, "speedup", ratio(base, result), 1);
-      put(row, "to_bound", ratio(result, bound), 1);
+      const VariantResult& bound = find(setting.variants, bound_of(result.variant));
+      put(row, "speedup", time_ratio(base, result), 1);
+      put(row, "to_bound", time_ratio(result, bound), 1);
       put(row, "step_ms", over_rounds(result, [](const auto& f) { return f.time; }), 1e3);
       row["forward"] = direction_json(result, forward);
       row["backward"] = direction_json(result, backward);
@@ -189,7 +141,7 @@ nlohmann::ordered_json StepReport::json() const {
 std::string StepReport::text(bool by_layer) const {
   std::string text;
   for (const StepSetting& setting : settings_) {
-    const VariantResult& base = find(setting, false, Execution::blocking, true);
+    const VariantResult& base = regular_blocking(setting);
     text += util::concat(setting.batch, " x ", setting.sequence, " tokens a rank, ", ranks,
                          " ranks, link ", link, ": communication is ", percent(share(setting)),
                          " of the regular blocking step; eq. 9 predicts ",
@@ -199,12 +151,13 @@ std::string StepReport::text(bool by_layer) const {
                        "communication", "hidden", "exposed", "backward ms", "communication",
                        "hidden", "exposed"});
     for (const VariantResult& result : setting.variants) {
-      const VariantResult& bound =
-          find(setting, result.variant.converted, Execution::overlapped, false);
+      const VariantResult& bound = find(setting.variants, bound_of(result.variant));
       std::vector<std::string> row = {
-          connectivity(result), result.variant.network ? execution(result) : "no network",
+          result.variant.connectivity_name(),
+          result.variant.network ? result.variant.execution_name() : "no network",
           with_spread(over_rounds(result, [](const auto& f) { return f.time; }), 1e3, 1),
-          with_spread(ratio(base, result), 1, 2), with_spread(ratio(result, bound), 1, 2)};
+          with_spread(time_ratio(base, result), 1, 2),
+          with_spread(time_ratio(result, bound), 1, 2)};
       for (const auto& of : {forward, backward}) {
         const auto median = [&](const Get& get) { return over_rounds(result, get).median; };
         row.push_back(util::fixed(1e3 * median([&](const auto& f) { return of(f).time; }), 1));
@@ -221,8 +174,8 @@ std::string StepReport::text(bool by_layer) const {
     if (!by_layer) continue;
     util::Table layers({"layer", "regular blocking: forward ms", "backward ms",
                         "farskip overlapped: forward ms", "hidden", "backward ms", "hidden"});
-    const VariantResult& plain = find(setting, false, Execution::blocking, true);
-    const VariantResult& best = find(setting, true, Execution::overlapped, true);
+    const VariantResult& plain = regular_blocking(setting);
+    const VariantResult& best = find(setting.variants, {true, Execution::overlapped, true});
     for (const auto& [layer, unused] : plain.rounds.front().forward_by_layer) {
       std::vector<std::string> row = {std::to_string(layer)};
       const auto figure = [k = layer](const VariantResult& result, bool back, auto get) {

@@ -19,9 +19,6 @@ class StepReport {
   std::string link;  ///< between the ranks, as the launcher says it
   int64_t ranks = 1;
 
-  /// Regular and converted, blocking and overlapped, and each without a network.
-  static std::vector<Variant> variants();
-
   void add(int64_t batch, int64_t sequence, std::vector<VariantResult> results);
   const std::vector<StepSetting>& settings() const { return settings_; }
 
