@@ -13,10 +13,35 @@ double seconds(Clock::duration duration) {
 
 }  // namespace
 
+std::string to_string(MessageName::Part part) {
+  using enum MessageName::Part;
+  switch (part) {
+    case dispatch:
+      return "dispatch";
+    case combine:
+      return "combine";
+    case embedding:
+      return "embedding";
+    case attention:
+      return "attention";
+    case merged:
+      return "attention and MLP";
+    case shared:
+      return "shared experts";
+    case mlp:
+      return "MLP";
+    case routed:
+      return "routed experts";
+    case logits:
+      return "logits";
+  }
+  return "";
+}
+
 std::string MessageName::describe() const {
-  std::string text =
-      util::concat("layer ", layer, part == Part::dispatch ? " dispatch" : " combine",
-                   backward ? " gradient" : "");
+  std::string text = to_string(part) + (backward ? " gradient" : "");
+  if (part != Part::embedding && part != Part::logits)
+    text = util::concat("layer ", layer, " ", text);
   if (chunk >= 0) text += util::concat(", chunk ", chunk);
   return text;
 }

@@ -11,9 +11,21 @@ namespace farskip::comm {
 
 /// Which message of a model's pass.
 struct MessageName {
-  enum class Part { dispatch, combine };
+  enum class Part {
+    // Of tokens to experts and back:
+    dispatch,
+    combine,
+    // Sums over ranks that have a part of every matrix each (replicated tokens):
+    embedding,
+    attention,
+    merged,  ///< attention and the shared experts, or the dense MLP beside it
+    shared,  ///< the shared experts alone
+    mlp,     ///< the dense MLP alone
+    routed,  ///< the routed experts, or all experts
+    logits   ///< gathered
+  };
 
-  int64_t layer = 0;
+  int64_t layer = 0;  ///< of no meaning for embedding and logits
   Part part = Part::dispatch;
   bool backward = false;  ///< the gradient's message, which travels the other way
   int64_t chunk = -1;     ///< of the tokens, where a message is split; -1 where it is whole
@@ -22,6 +34,8 @@ struct MessageName {
   std::string describe() const;
   bool operator==(const MessageName&) const = default;
 };
+
+std::string to_string(MessageName::Part part);
 
 struct Message {
   MessageName name;

@@ -62,7 +62,8 @@ std::vector<Generated> generate(const model::Model& model,
   }
   model::KvCache cache(model.config, prompts.size(), longest + options.max_new_tokens,
                        at::TensorOptions(model.dtype).device(model.device));
-  schedule::ForwardOptions forward{.connectivity = options.connectivity, .cache = &cache};
+  schedule::ForwardOptions forward{
+      .connectivity = options.connectivity, .ranks = options.ranks, .cache = &cache};
 
   std::vector<Generated> results(prompts.size());
   std::vector<Running> running;
@@ -76,18 +77,24 @@ std::vector<Generated> generate(const model::Model& model,
 
   model::Batch batch =
       model::Batch::rows(prompts, std::vector<int64_t>(prompts.size(), 0), model.device);
+  const bool greedy = is_plain_greedy(options.sampling);
   const auto start = Clock::now();
   auto first_token = start;
   for (bool prefill = true; !running.empty(); prefill = false) {
+    forward.rows = batch.single_tokens() ? at::Tensor() : last_rows(batch);
     const at::Tensor hidden = schedule::forward(model, batch, forward);
-    const at::Tensor logits = schedule::logits(
-        model, batch.single_tokens() ? hidden : hidden.index_select(0, last_rows(batch)));
+    at::Tensor logits;
+    std::vector<int64_t> best;
+    if (greedy)
+      best = schedule::best_tokens(model, hidden, options.ranks);
+    else
+      logits = schedule::logits(model, hidden, options.ranks);
     std::vector<Running> going_on;
     for (size_t row = 0; row < running.size(); ++row) {
       Running sequence = running[row];
       Generated& result = results[sequence.index];
       sequence.length += batch.segments[row].count;
-      sequence.last_token = samplers[sequence.index].sample(logits[row]);
+      sequence.last_token = greedy ? best[row] : samplers[sequence.index].sample(logits[row]);
       const auto now = Clock::now();
       if (prefill) {
         first_token = now;

@@ -55,7 +55,7 @@ GradientSync::GradientSync(model::Model& model, const comm::Grid& grid) : world_
     const int64_t each = (size + group.size() - 1) / group.size();
     owned_.push_back({binding.parameter, std::min(group.rank() * each, size),
                       std::min((group.rank() + 1) * each, size),
-                      binding.experts ? model.share.rank * size : 0});
+                      binding.experts ? model.share.experts.index * size : 0});
     experts.push_back(binding.experts);
   }
   // The last parameters' gradients are whole first.
