@@ -4,9 +4,12 @@
 //   link_check [--links RATE ...] [--ranks N ...] [--bytes N ...] [--repeats N]
 //
 // Frame headers count against the rate, so 8948 of 9014 bytes, 99.3 %, is the most that arrives.
-// Every size is exchanged in two ways:
-//   one way      even ranks send it to the next odd one: the link itself
-//   all-to-all   each rank sends it to the others together, and receives it from them
+// Every size is exchanged in several ways:
+//   one way          even ranks send it to the next odd one: the link itself
+//   all-to-all       each rank sends it to the others together, and receives it from them
+//   all-reduce       the sum of tensors of that size by Gloo's ring
+//   gather and add   the same sum: everybody gets everything, and adds it up
+//   parts and add    the same sum: rank r gets the r-th parts, adds them up and sends the sum to all
 #include <ATen/ATen.h>
 #include <c10/util/Logging.h>
 
@@ -47,9 +50,18 @@ void measure(const Options& options) {
     const int64_t total = std::accumulate(sent.begin(), sent.end(), int64_t{0});
     all.all_to_all("rows", at::zeros({total}, at::kByte), sent, received).wait();
   };
-  const auto exchange = [&](const std::string& way, int64_t bytes) {
-    const int64_t part = bytes / (size - 1);
-    if (way == "one way") {
+  const auto exchange = [&](const std::string& way, int64_t bytes, const at::Tensor& x) {
+    const int64_t part = bytes / (size - 1), share = bytes / 4 / size;
+    if (way == "all-reduce") {
+      all.all_reduce("sum", x).wait();
+    } else if (way == "gather and add") {
+      all.all_gather("rows", x).wait().view({size, -1}).sum(0);
+    } else if (way == "parts and add") {
+      const std::vector<int64_t> each(size, share);
+      const at::Tensor sum =
+          all.all_to_all("parts", x, each, each).wait().view({size, -1}).sum(0);
+      all.all_to_all("sums", sum.repeat({size}), each, each).wait();
+    } else if (way == "one way") {
       send([&](int64_t from, int64_t to) {
         return from % 2 == 0 && to == from + 1 ? bytes : int64_t{0};
       });
@@ -60,12 +72,14 @@ void measure(const Options& options) {
   util::Table table(
       {"link", "ranks", "KiB", "exchange", "ms", "quartiles", "bytes / rate", "of the rate"});
   for (const int64_t bytes : options.bytes)
-    for (const std::string way : {"one way", "all-to-all"}) {
+    for (const std::string way :
+         {"one way", "all-to-all", "all-reduce", "gather and add", "parts and add"}) {
+      const at::Tensor x = at::ones({bytes / 4 / size * size});
       std::vector<double> times;
       for (int64_t i = 0; i <= options.repeats; ++i) {
         all.barrier("before");
         const auto start = std::chrono::steady_clock::now();
-        exchange(way, bytes);
+        exchange(way, bytes, x);
         all.barrier("after");  // the time of the slowest
         const std::chrono::duration<double, std::milli> time =
             std::chrono::steady_clock::now() - start;
@@ -75,7 +89,11 @@ void measure(const Options& options) {
       const auto quantile = [&](double q) {
         return times[static_cast<size_t>(q * static_cast<double>(times.size() - 1) + 0.5)];
       };
-      const double ideal = static_cast<double>(bytes) * 8e3 / rate;
+      // A sum takes at least 2 (N - 1) / N of a tensor to and from every rank.
+      const double moved = way == "one way" || way == "all-to-all"
+                               ? 1
+                               : 2 * static_cast<double>(size - 1) / static_cast<double>(size);
+      const double ideal = moved * static_cast<double>(bytes) * 8e3 / rate;
       table.add({link, std::to_string(size), std::to_string(bytes / 1024), way,
                  util::fixed(quantile(0.5), 2),
                  util::fixed(quantile(0.25), 2) + " to " + util::fixed(quantile(0.75), 2),

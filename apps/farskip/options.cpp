@@ -103,13 +103,17 @@ void add_run_options(CLI::App& verb, RunOptions& options) {
   verb.add_option("--ep", options.ep, "Ranks that share the experts (default: all, or all / dp)")
       ->check(CLI::PositiveNumber)
       ->group(group);
-  verb.add_option("--tp", options.tp, "Ranks that share attention")
+  verb.add_option("--tp", options.tp,
+                  "Ranks that share every layer: all of them, with --transport all-reduce")
       ->check(CLI::PositiveNumber)
       ->group(group);
   verb.add_option("--dp", options.dp, "How many times the experts are there: ranks / ep")
       ->check(CLI::PositiveNumber)
       ->group(group);
-  verb.add_option("--transport", options.transport, "How tokens reach their experts")
+  verb.add_option("--transport", options.transport,
+                  "all-to-all: every rank has rows of its own, whose tokens go to their experts; "
+                  "all-reduce (logits, eval, generate): every rank has all tokens and a part of "
+                  "every layer")
       ->check(CLI::IsMember({"all-to-all", "all-gather", "all-reduce"}))
       ->group(group);
   verb.add_option("--wire-dtype", options.wire,
@@ -143,7 +147,7 @@ void refuse_without(const CLI::App& verb, const std::string& option, bool there,
 }
 
 model::Model load(const std::string& directory, const RunOptions& options,
-                  model::Residence residence, model::ExpertShare share, bool talks) {
+                  model::Residence residence, const model::Share& share, bool talks) {
   model::Model model =
       model::load_model(directory, options.scalar_type(), options.torch_device(), residence, share);
   if (talks && !model.unused.empty())

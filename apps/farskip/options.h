@@ -45,7 +45,7 @@ void refuse_without(const CLI::App& verb, const std::string& option, bool there,
 /// besides.
 model::Model load(const std::string& directory, const RunOptions& options,
                   model::Residence residence = model::Residence::mapped,
-                  model::ExpertShare share = {}, bool talks = true);
+                  const model::Share& share = {}, bool talks = true);
 
 /// `tokens`, int64 [batch, length], of a safetensors file.
 at::Tensor read_tokens(const std::string& file);

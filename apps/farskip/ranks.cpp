@@ -70,42 +70,115 @@ Fact config_fact(const model::ModelConfig& config) {
   return {"configuration", fingerprint.text()};
 }
 
-Ranks join(const RunOptions& options, std::vector<Fact> facts) {
-  const comm::LaunchEnvironment environment = comm::launch_environment();
-  const int64_t size = environment.size;
-  const int64_t ep = options.ep > 0 ? options.ep : options.dp > 0 ? size / options.dp : size;
+Fact options_fact(const CLI::App& verb) {
+  std::string text;
+  for (const CLI::Option* option : verb.get_options()) {
+    // How a rank runs (threads, say) is its own affair; what must be alike of it is compared by
+    // join().
+    if (option->count() == 0 || option->get_group() == kRunningGroup) continue;
+    text += (text.empty() ? "" : " ") + option->get_name();
+    for (const std::string& value : option->results()) text += " " + value;
+  }
+  return {"options", text};
+}
+
+namespace {
+
+constexpr const char* kAllReduce = "all-reduce";
+
+/// What the options say of `size` ranks, checked.
+struct Layout {
+  bool replicated = false;  ///< every rank has all tokens
+  int64_t ep = 1;           ///< ranks that share the experts out
+
+  std::string describe(int64_t size) const {
+    return replicated ? util::concat("tp ", size, " x ep ", ep)
+                      : util::concat("ep ", ep, " x dp ", size / ep);
+  }
+};
+
+Layout find_layout(const RunOptions& options, int64_t size, Layouts layouts) {
+  util::require(options.transport != "all-gather", "--transport", options.transport,
+                "all-to-all or all-reduce (all-gather does not exist yet)");
+  const bool wants = options.transport == kAllReduce || options.tp > 1;
+  Layout layout;
+  layout.replicated =
+      size > 1 && (layouts == Layouts::all_reduce || (layouts == Layouts::either && wants));
+  if (layouts == Layouts::all_to_all) {
+    util::require(options.tp <= 1, "--tp", options.tp, "1 (this verb shares out no attention)");
+    util::require(options.transport != kAllReduce, "--transport", options.transport,
+                  "all-to-all (this verb has no other)");
+  }
+  if (layouts == Layouts::all_reduce || wants)
+    util::require(options.transport != "all-to-all", "--transport", options.transport,
+                  layouts == Layouts::all_reduce ? "all-reduce (this verb has no other)"
+                                                 : "all-reduce with --tp above 1");
+
   const std::string ranks =
       util::concat(size, size == 1 ? " rank" : " ranks",
                    size == 1 ? " (torchrun or `farskip launch` start more)" : "");
-  if (options.dp > 0)
-    util::require(ep * options.dp == size, "--ep x --dp", util::concat(ep, " x ", options.dp),
+  if (layout.replicated || wants)
+    util::require(options.tp == 0 || options.tp == size, "--tp", options.tp, ranks);
+  if (layout.replicated)
+    util::require(options.dp <= 1, "--dp", options.dp, "1 with --transport all-reduce");
+  const bool replicas = options.dp > 0 && !layout.replicated;
+  layout.ep = options.ep > 0 ? options.ep : replicas ? size / options.dp : size;
+  if (replicas)
+    util::require(layout.ep * options.dp == size, "--ep x --dp",
+                  util::concat(layout.ep, " x ", options.dp),
                   util::concat("a product of ", ranks));
-  util::require(ep > 0 && size % ep == 0, "--ep", ep, "a divisor of " + ranks);
-  util::require(options.tp <= 1, "--tp", options.tp, "1 (this verb shares out no attention)");
-  util::require(options.transport.empty() || options.transport == "all-to-all", "--transport",
-                options.transport, "all-to-all (this verb has no other)");
+  util::require(layout.ep > 0 && size % layout.ep == 0, "--ep", layout.ep,
+                "a divisor of " + ranks);
+  return layout;
+}
+
+/// Neighbours share the hidden layers of an expert, where fewer ranks than all share the experts.
+model::Share replicated_share(int64_t rank, int64_t size, int64_t ep) {
+  const int64_t width = size / ep;
+  const model::Fraction all{rank, size};
+  return {.experts = {rank / width, ep},
+          .expert_width = {rank % width, width},
+          .tensor = all,
+          .embedding = all,
+          .head = all};
+}
+
+}  // namespace
+
+Ranks join(const RunOptions& options, std::vector<Fact> facts, Layouts layouts) {
+  const comm::LaunchEnvironment environment = comm::launch_environment();
+  const int64_t size = environment.size;
+  const Layout layout = find_layout(options, size, layouts);
 
   Ranks found;
   found.rendezvous = std::make_unique<comm::Rendezvous>(
       environment, std::chrono::milliseconds(static_cast<int64_t>(options.timeout * 1000)),
       options.torch_device());
   facts.insert(facts.begin(), {"program", build_fingerprint()});
-  facts.insert(facts.begin() + 1, {"layout", util::concat("ep ", ep, " x dp ", size / ep)});
+  facts.insert(facts.begin() + 1, {"layout", layout.describe(size)});
   facts.emplace_back("--execution", options.execution);
   facts.emplace_back("--dtype", options.dtype.empty() ? "the checkpoint's" : options.dtype);
   facts.emplace_back("--wire-dtype", options.wire.empty() ? "the model's" : options.wire);
   const int64_t waves = options.waves > 0 ? options.waves : kExpertWaves;
   facts.emplace_back("--expert-waves", std::to_string(waves));
   found.rendezvous->agree(facts);
-  found.grid = comm::make_grid(*found.rendezvous, ep);
-  found.experts.courier = found.grid.courier;
+  if (layout.replicated) {
+    found.grid.world = found.rendezvous->all();
+    found.experts.reducer = std::make_shared<comm::Reducer>(found.rendezvous->all());
+    found.share = replicated_share(found.grid.rank(), size, layout.ep);
+  } else {
+    found.grid = comm::make_grid(*found.rendezvous, layout.ep);
+    found.experts.courier = found.grid.courier;
+    found.share = model::Share::of_experts(found.grid.expert_part(), found.grid.ep);
+  }
   found.experts.execution = options.schedule_execution();
   if (!options.wire.empty())
     found.experts.wire = options.wire == "bfloat16" ? at::kBFloat16 : at::kFloat;
   found.experts.waves = waves;
   for (const auto& [name, given] : {std::pair{"--wire-dtype", !options.wire.empty()},
                                     std::pair{"--expert-waves", options.waves > 0}})
-    util::require(ep > 1 || !given, name, "it without effect", "it with --ep above 1");
+    util::require(layout.ep > 1 || layout.replicated || !given, name, "it without effect",
+                  "it with --ep above 1");
   return found;
 }
 

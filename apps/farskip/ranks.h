@@ -17,19 +17,29 @@ struct Ranks {
   std::unique_ptr<comm::Rendezvous> rendezvous;
   comm::Grid grid;
   model::ExpertRanks experts;  ///< how passes reach the experts
+  model::Share share;          ///< of the model that this rank loads
 
   bool leads() const { return grid.rank() == 0; }
-  model::ExpertShare share() const { return {grid.expert_part(), grid.ep}; }
+  /// Whether every rank has all tokens; else each has rows of its own.
+  bool replicated() const { return experts.reducer != nullptr; }
 };
 
+/// How ranks may share a verb's work: each has rows of its own (all-to-all), or all have all tokens
+/// (all-reduce).
+enum class Layouts { all_to_all, all_reduce, either };
+
 /// Meets the other ranks, where a launcher started several, and makes sure that all run the same
-/// program in the same layout with the same `facts`. InputError for a layout that does not fit.
-Ranks join(const RunOptions& options, std::vector<Fact> facts);
+/// program in the same layout with the same `facts`. InputError for a layout that does not fit, or
+/// that the verb does not have.
+Ranks join(const RunOptions& options, std::vector<Fact> facts,
+           Layouts layouts = Layouts::all_to_all);
 
 /// A fact about a checkpoint's directory: its configuration and weights, by their sizes, headers
 /// and some of their bytes.
 Fact checkpoint_fact(const std::string& directory);
 /// A fact about a configuration.
 Fact config_fact(const model::ModelConfig& config);
+/// A fact about what the verb's own options say; how ranks run is compared by join().
+Fact options_fact(const CLI::App& verb);
 
 }  // namespace farskip::app

@@ -136,18 +136,6 @@ void add_training_options(CLI::App& verb, TrainingOptions& o) {
       ->group(run);
 }
 
-Fact options_fact(const CLI::App& verb) {
-  std::string text;
-  for (const CLI::Option* option : verb.get_options()) {
-    // How a rank runs (threads, say) is its own affair; what must be alike of it is compared by
-    // join().
-    if (option->count() == 0 || option->get_group() == kRunningGroup) continue;
-    text += (text.empty() ? "" : " ") + option->get_name();
-    for (const std::string& value : option->results()) text += " " + value;
-  }
-  return {"options", text};
-}
-
 model::ExpertRanks filling_gaps(const CLI::App& verb, model::Model& model,
                                 model::ExpertRanks experts, const TrainingOptions& options) {
   const bool gaps = experts.courier && experts.execution == model::Execution::overlapped;

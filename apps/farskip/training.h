@@ -39,8 +39,6 @@ int64_t sequence_length(const TrainingOptions& options, const model::ModelConfig
 /// Sequences in a batch; InputError unless they fill --batch-tokens.
 int64_t batch_rows(const TrainingOptions& options, int64_t sequence);
 
-/// Everything that the command line says of the training and that ranks must have alike.
-Fact options_fact(const CLI::App& verb);
 /// Lets the model's weight gradients wait for gaps, where there are any to fill.
 model::ExpertRanks filling_gaps(const CLI::App& verb, model::Model& model,
                                 model::ExpertRanks experts, const TrainingOptions& options);

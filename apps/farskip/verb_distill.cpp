@@ -108,7 +108,7 @@ void run(const CLI::App& verb, Options options) {
 
   const Ranks ranks = join(options.run, {checkpoint_fact(options.model), options_fact(verb)});
   const model::Model teacher =
-      load(options.model, options.run, model::Residence::mapped, ranks.share(), ranks.leads());
+      load(options.model, options.run, model::Residence::mapped, ranks.share, ranks.leads());
   const int64_t depth = teacher.config.depth();
   model::Connectivity theirs = teacher.config.connectivity;
   if (options.teacher_connectivity == "regular") theirs = model::Connectivity::regular(depth);

@@ -59,13 +59,15 @@ void run(Options options) {
     throw InputError("--teacher-connectivity: found it without --teacher, expected both");
   std::vector<Fact> facts{checkpoint_fact(options.model)};
   if (!options.teacher.empty()) facts.push_back(checkpoint_fact(options.teacher));
-  const Ranks ranks = join(options.run, facts);
+  Ranks ranks = join(options.run, facts, Layouts::either);
+  // Figures are taken from hidden states by chunks, with all rows of the head.
+  ranks.share.embedding = ranks.share.head = {};
   const auto residence = model::Residence::mapped;
   const model::Model model =
-      load(options.model, options.run, residence, ranks.share(), ranks.leads());
+      load(options.model, options.run, residence, ranks.share, ranks.leads());
   std::optional<model::Model> other;
   if (!options.teacher.empty())
-    other = load(options.teacher, options.run, residence, ranks.share(), ranks.leads());
+    other = load(options.teacher, options.run, residence, ranks.share, ranks.leads());
 
   const int64_t sequence =
       options.sequence ? options.sequence : std::min<int64_t>(2048, model.config.max_positions);
@@ -87,9 +89,9 @@ void run(Options options) {
   util::Progress progress("evaluating", rows.count(), ranks.leads());
   train::EvaluateOptions settings;
   settings.rows_at_once = options.batch;
-  settings.world = ranks.grid.world;
+  if (!ranks.replicated()) settings.world = ranks.grid.world;
   settings.on_part = [&, done = int64_t{0}](const train::Rows& part) mutable {
-    done += part.count() * ranks.grid.size();
+    done += part.count() * settings.world.size();
     progress.update(std::min(done, rows.count()));
   };
   const auto found = train::evaluate(subject, teacher ? &*teacher : nullptr, rows, settings);

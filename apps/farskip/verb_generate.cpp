@@ -8,6 +8,7 @@
 #include "io/json_file.h"
 #include "io/tokenizer.h"
 #include "options.h"
+#include "ranks.h"
 #include "util/error.h"
 #include "verbs.h"
 
@@ -76,7 +77,6 @@ class Output {
 
 void run(const CLI::App& verb, Options& options) {
   options.run.apply();
-  options.run.refuse_ranks();
   for (const char* option : {"--top-k", "--top-p", "--min-p"})
     refuse_without(verb, option, options.generate.sampling.temperature > 0,
                    "--temperature above 0");
@@ -85,7 +85,10 @@ void run(const CLI::App& verb, Options& options) {
                      " it and --prompt-tokens, expected exactly one");
   for (const std::string& stop : options.stops)
     util::require(!stop.empty(), "--stop", "an empty text", "at least one character");
-  const model::Model model = load(options.model, options.run, model::Residence::copied);
+  const Ranks ranks = join(options.run, {checkpoint_fact(options.model), options_fact(verb)},
+                           Layouts::all_reduce);
+  const model::Model model =
+      load(options.model, options.run, model::Residence::copied, ranks.share, ranks.leads());
   const bool has_tokenizer =
       std::filesystem::exists(std::filesystem::path(options.model) / "tokenizer.json");
   std::optional<io::Tokenizer> tokenizer;
@@ -95,14 +98,16 @@ void run(const CLI::App& verb, Options& options) {
   const auto prompt = options.prompt.empty() ? parse_tokens(options.prompt_tokens)
                                              : encode_prompt(options, *tokenizer);
   options.generate.connectivity = options.run.resolve(model.config);
+  options.generate.ranks = ranks.experts;
   options.generate.stop_tokens = model.config.eos_tokens;
-  Output output(tokenizer ? &*tokenizer : nullptr, options.stops, !options.json);
+  Output output(tokenizer ? &*tokenizer : nullptr, options.stops,
+                !options.json && ranks.leads());
   const auto generated =
       engine::generate(model, {prompt}, options.generate, [&](size_t, int64_t token) {
         return output.push(token);
       }).front();
   output.finish();
-  if (!options.json) return;
+  if (!options.json || !ranks.leads()) return;
   io::Json json = {
       {"tokens", generated.tokens},     {"text", output.text()},
       {"prompt_tokens", prompt.size()}, {"finish_reason", generated.stopped ? "stop" : "length"},

@@ -19,22 +19,27 @@ struct Options {
 
 void run(const Options& options) {
   options.run.apply();
-  const Ranks ranks = join(options.run, {checkpoint_fact(options.model)});
+  const Ranks ranks = join(options.run, {checkpoint_fact(options.model)}, Layouts::either);
   const comm::Group& world = ranks.grid.world;
   const model::Model model =
-      load(options.model, options.run, model::Residence::mapped, ranks.share(), ranks.leads());
+      load(options.model, options.run, model::Residence::mapped, ranks.share, ranks.leads());
   const at::Tensor tokens = read_tokens(options.tokens);
   const int64_t rows = tokens.size(0), length = tokens.size(1);
-  // Every rank reads as many rows; what is too many at the end are copies that nobody keeps.
-  const int64_t each = (rows + world.size() - 1) / world.size();
+  // Ranks that do not have all tokens read as many rows each; what is too many at the end are copies
+  // that nobody keeps.
+  const int64_t each = ranks.replicated() ? rows : (rows + world.size() - 1) / world.size();
   const at::Tensor own =
-      tokens.index_select(0, (at::arange(each) + world.rank() * each).clamp_max(rows - 1));
+      ranks.replicated()
+          ? tokens
+          : tokens.index_select(0, (at::arange(each) + world.rank() * each).clamp_max(rows - 1));
 
   const c10::InferenceMode inference;
   std::vector<std::pair<std::string, at::Tensor>> results;
   const auto keep = [&](const std::string& name, const at::Tensor& x) {
     const at::Tensor part = x.view({each, length, -1}).to(at::kCPU, at::kFloat);
-    results.emplace_back(name, world.all_gather(name, part).wait().narrow(0, 0, rows));
+    results.emplace_back(name, ranks.replicated()
+                                   ? part
+                                   : world.all_gather(name, part).wait().narrow(0, 0, rows));
   };
   schedule::ForwardOptions forward{.connectivity = options.run.resolve(model.config),
                                    .ranks = ranks.experts};
@@ -43,7 +48,8 @@ void run(const Options& options) {
       keep(util::concat("residual.", k), x);
     };
   const auto batch = model::Batch::whole(own.to(model.device));
-  keep("logits", schedule::logits(model, schedule::forward(model, batch, forward)));
+  keep("logits",
+       schedule::logits(model, schedule::forward(model, batch, forward), ranks.experts));
   if (ranks.leads()) io::write_safetensors(options.out, results);
 }
 

@@ -65,7 +65,7 @@ void run(const CLI::App& verb, const Options& options) {
   const at::ScalarType dtype = options.run.scalar_type().value_or(model::default_dtype(config));
 
   const Ranks ranks = join(options.run, {config_fact(config), options_fact(verb)});
-  model::Model model = model::random_model(config, dtype, options.training.seed, ranks.share(),
+  model::Model model = model::random_model(config, dtype, options.training.seed, ranks.share,
                                            options.run.torch_device())
                            .trainable();
   model.directory = tokenizer;  // its tokenizer files are saved with the model

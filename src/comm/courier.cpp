@@ -10,6 +10,7 @@
 #include <numeric>
 #include <thread>
 
+#include "comm/recorded_work.h"
 #include "util/fingerprint.h"
 
 namespace farskip::comm {
@@ -60,26 +61,16 @@ struct Courier::State {
 
 namespace {
 
-/// A message that its courier launches, or has launched.
-class Carried : public Work {
+/// A message that its courier's thread launches, or has launched.
+class LaunchedWork : public Work {
  public:
-  using Done = std::function<void(const Message&, const at::Tensor& output)>;
-
-  Carried(std::future<std::unique_ptr<Work>> launch, Message message, Done done)
-      : launch_(std::move(launch)), message_(std::move(message)), done_(std::move(done)) {}
+  explicit LaunchedWork(std::future<std::unique_ptr<Work>> launch) : launch_(std::move(launch)) {}
 
   at::Tensor wait() override {
-    message_.wait_begin = Clock::now();
-    if (message_.asked == Clock::time_point()) message_.asked = message_.wait_begin;
     if (!work_) work_ = launch_.get();
-    const at::Tensor output = work_->wait();
-    message_.wait_end = Clock::now();
-    message_.arrived = work_->arrival();
-    done_(message_, output);
-    return output;
+    return work_->wait();
   }
   bool arrived() const override {
-    if (message_.asked == Clock::time_point()) message_.asked = Clock::now();
     if (!work_) {
       if (launch_.wait_for(std::chrono::seconds(0)) != std::future_status::ready) return false;
       try {
@@ -93,12 +84,11 @@ class Carried : public Work {
     }
     return work_->arrived();
   }
+  Clock::time_point arrival() const override { return work_->arrival(); }
 
  private:
   mutable std::future<std::unique_ptr<Work>> launch_;
   mutable std::unique_ptr<Work> work_;
-  mutable Message message_;
-  Done done_;
 };
 
 }  // namespace
@@ -147,8 +137,8 @@ Pending Courier::carry(const MessageName& name, const at::Tensor& rows, const Sp
     state->tasks.push_back(run);
     state->wake.notify_one();
   }
-  return Pending(std::make_unique<Carried>(
-      std::move(future), message,
+  return Pending(std::make_unique<RecordedWork>(
+      std::make_unique<LaunchedWork>(std::move(future)), message,
       [state, sent_bytes = static_cast<int64_t>(rows.nbytes())](const Message& done,
                                                                 const at::Tensor& output) {
         state->in_flight(-sent_bytes - static_cast<int64_t>(output.nbytes()));

@@ -13,23 +13,43 @@ double seconds(Clock::duration duration) {
 
 }  // namespace
 
-std::string MessageName::describe() const {
-  if (part == Part::gradients) return util::concat("gradient reduction, bucket ", layer);
-  if (part == Part::weights) return util::concat("updated weights, bucket ", layer);
-  std::string text =
-      util::concat("layer ", layer, part == Part::dispatch ? " dispatch" : " combine",
-                   backward ? " gradient" : "");
-  if (chunk >= 0) text += util::concat(", chunk ", chunk);
-  return text;
+std::string to_string(MessageName::Part part) {
+  using enum MessageName::Part;
+  switch (part) {
+    case dispatch:
+      return "dispatch";
+    case combine:
+      return "combine";
+    case embedding:
+      return "embedding";
+    case attention:
+      return "attention";
+    case merged:
+      return "attention and MLP";
+    case shared:
+      return "shared experts";
+    case mlp:
+      return "MLP";
+    case routed:
+      return "routed experts";
+    case logits:
+      return "logits";
+    case gradients:
+      return "gradient reduction";
+    case weights:
+      return "updated weights";
+  }
+  return "";
 }
 
-at::Tensor wait(Pending pending, Message& message) {
-  message.asked = message.wait_begin = Clock::now();
-  const std::unique_ptr<Work> work = pending.release();
-  const at::Tensor output = work ? work->wait() : pending.wait();
-  message.arrived = work ? work->arrival() : message.launched;
-  message.wait_end = Clock::now();
-  return output;
+std::string MessageName::describe() const {
+  if (part == Part::gradients || part == Part::weights)
+    return util::concat(to_string(part), ", bucket ", layer);
+  std::string text = to_string(part) + (backward ? " gradient" : "");
+  if (part != Part::embedding && part != Part::logits)
+    text = util::concat("layer ", layer, " ", text);
+  if (chunk >= 0) text += util::concat(", chunk ", chunk);
+  return text;
 }
 
 Traffic measure(const MessageLog& log, const std::function<bool(const Message&)>& counts) {

@@ -9,11 +9,26 @@
 
 namespace farskip::comm {
 
-/// Which message of a training step.
+/// Which message of a pass or a training step.
 struct MessageName {
-  enum class Part { dispatch, combine, gradients, weights };
+  enum class Part {
+    // Of tokens to experts and back:
+    dispatch,
+    combine,
+    // Sums over ranks that have a part of every matrix each (replicated tokens):
+    embedding,
+    attention,
+    merged,  ///< attention and the shared experts, or the dense MLP beside it
+    shared,  ///< the shared experts alone
+    mlp,     ///< the dense MLP alone
+    routed,  ///< the routed experts, or all experts
+    logits,  ///< gathered
+    // Between the passes of training:
+    gradients,
+    weights
+  };
 
-  int64_t layer = 0;  ///< of gradients and weights, the bucket
+  int64_t layer = 0;  ///< of gradients and weights, the bucket; of embedding and logits, nothing
   Part part = Part::dispatch;
   bool backward = false;  ///< the gradient's message, which travels the other way
   int64_t chunk = -1;     ///< of the tokens, where a message is split; -1 where it is whole
@@ -22,6 +37,8 @@ struct MessageName {
   std::string describe() const;
   bool operator==(const MessageName&) const = default;
 };
+
+std::string to_string(MessageName::Part part);
 
 struct Message {
   MessageName name;
@@ -35,9 +52,6 @@ struct Message {
 struct MessageLog {
   std::vector<Message> messages;  ///< in the order in which they were waited for
 };
-
-/// Waits for a collective and fills in when it was there and how long that took.
-at::Tensor wait(Pending pending, Message& message);
 
 /// Sums over some messages, in seconds.
 struct Traffic {

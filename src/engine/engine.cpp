@@ -10,6 +10,7 @@
 
 #include "engine/news.h"
 #include "engine/scheduler.h"
+#include "schedule/head.h"
 #include "util/error.h"
 #include "util/one_line.h"
 
@@ -104,7 +105,8 @@ struct Engine::State {
   void end_all(Finish finish, const std::string& error = {});
   void run(const std::vector<Work>& works);
   void read_prompt(Sequence& sequence, int64_t first, const at::Tensor& hidden);
-  void add_token(Sequence& sequence, const at::Tensor& logits);
+  void choose_tokens(const std::vector<Sequence*>& sequences, const at::Tensor& hidden);
+  void add_token(Sequence& sequence, int64_t id, const at::Tensor& logits);
   void publish();
 };
 
@@ -171,7 +173,8 @@ void Engine::State::read_prompt(Sequence& sequence, int64_t first, const at::Ten
   const int64_t end = std::min(first + hidden.size(0), std::ssize(prompt) - 1);
   while (at < end) {
     const int64_t rows = std::min(kLogitRows, end - at);
-    const at::Tensor logits = schedule::logits(model, hidden.narrow(0, at - first, rows));
+    const at::Tensor logits =
+        schedule::logits(model, hidden.narrow(0, at - first, rows), options.ranks);
     for (int64_t row = 0; row < rows; ++row, ++at)
       sequence.prompt.push_back(
           {prompt[at + 1], log_probabilities(logits[row], prompt[at + 1],
@@ -180,15 +183,14 @@ void Engine::State::read_prompt(Sequence& sequence, int64_t first, const at::Ten
   if (!sequence.wants_prompt()) sequence.listener->on_prompt(sequence.prompt);
 }
 
-void Engine::State::add_token(Sequence& sequence, const at::Tensor& logits) {
-  Token token{sequence.sampler.sample(logits)};
+void Engine::State::add_token(Sequence& sequence, int64_t id, const at::Tensor& logits) {
   const auto& stops = sequence.request.stop_tokens;
-  if (std::find(stops.begin(), stops.end(), token.id) != stops.end())
+  if (std::find(stops.begin(), stops.end(), id) != stops.end())
     return end(sequence.id, Finish::stop);
+  Token token{id};
   if (sequence.request.log_probabilities)
-    token.log_probabilities =
-        log_probabilities(logits, token.id, *sequence.request.log_probabilities);
-  sequence.tokens.push_back(token.id);
+    token.log_probabilities = log_probabilities(logits, id, *sequence.request.log_probabilities);
+  sequence.tokens.push_back(id);
   ++done.new_tokens;
   sequence.last_token = Clock::now();
   if (sequence.new_tokens() == 1) sequence.first_token = sequence.last_token;
@@ -199,44 +201,72 @@ void Engine::State::add_token(Sequence& sequence, const at::Tensor& logits) {
     stopped.push_back(sequence.id);
 }
 
+/// hidden [sequences, hidden]: of each one's last token.
+void Engine::State::choose_tokens(const std::vector<Sequence*>& sequences,
+                                  const at::Tensor& hidden) {
+  if (sequences.empty()) return;
+  const bool plain = std::all_of(sequences.begin(), sequences.end(), [](const Sequence* one) {
+    return is_plain_greedy(one->request.sampling) && !one->request.log_probabilities;
+  });
+  std::vector<int64_t> best;
+  at::Tensor logits;
+  if (plain)
+    best = schedule::best_tokens(model, hidden, options.ranks);
+  else
+    logits = schedule::logits(model, hidden, options.ranks);
+  for (size_t i = 0; i < sequences.size(); ++i) {
+    Sequence& sequence = *sequences[i];
+    const at::Tensor row = plain ? at::Tensor() : logits[static_cast<int64_t>(i)];
+    const int64_t id = plain ? best[i] : sequence.sampler.sample(row);
+    if (id >= 0)
+      add_token(sequence, id, row);
+    else  // one sequence ends, not all
+      end(sequence.id, Finish::failed,
+          "logits: found a value that is not finite, expected numbers");
+  }
+}
+
 void Engine::State::run(const std::vector<Work>& works) {
   const c10::InferenceMode inference;
   const model::Batch batch = batch_of(works, model.device);
-  const at::Tensor hidden =
-      schedule::forward(model, batch, {.connectivity = options.connectivity, .cache = &cache});
-
-  std::vector<Sequence*> whole;  // those that all tokens are computed of: they get another one
-  std::vector<int64_t> last_rows;
+  // Of a sequence whose last token is in the pass, the next one is chosen; of others nothing is
+  // asked for but keys and values, or all rows.
+  const auto adds_token = [](const Work& work) {
+    return work.count == work.sequence->remaining() && work.sequence->request.max_new_tokens > 0;
+  };
+  std::vector<int64_t> rows;
   int64_t row = 0;
+  for (const Work& work : works) {
+    const int64_t end = row + work.count;
+    if (!work.sequence->wants_prompt()) row = adds_token(work) ? end - 1 : end;
+    while (row < end) rows.push_back(row++);
+  }
+  schedule::ForwardOptions forward{
+      .connectivity = options.connectivity, .ranks = options.ranks, .cache = &cache};
+  if (std::ssize(rows) < batch.size()) forward.rows = at::tensor(rows, at::kLong).to(model.device);
+  const at::Tensor hidden = schedule::forward(model, batch, forward);
+
+  std::vector<Sequence*> next;
+  std::vector<int64_t> last_rows;
+  row = 0;
   for (const Work& work : works) {
     Sequence& sequence = *work.sequence;
     const int64_t first = sequence.computed;
+    const bool adds = adds_token(work), wants_prompt = sequence.wants_prompt();
     scheduler.done(work);
-    if (sequence.wants_prompt()) read_prompt(sequence, first, hidden.narrow(0, row, work.count));
-    row += work.count;
-    if (sequence.remaining() > 0) continue;
-    if (sequence.request.max_new_tokens == 0) {
+    if (wants_prompt) read_prompt(sequence, first, hidden.narrow(0, row, work.count));
+    row += wants_prompt ? work.count : adds;
+    if (adds) {
+      next.push_back(&sequence);
+      last_rows.push_back(row - 1);
+    } else if (sequence.remaining() == 0) {
       end(sequence.id, Finish::length);
-      continue;
-    }
-    whole.push_back(&sequence);
-    last_rows.push_back(row - 1);
-  }
-  if (!whole.empty()) {
-    const at::Tensor wanted =
-        std::ssize(whole) == hidden.size(0)
-            ? hidden
-            : hidden.index_select(0, at::tensor(last_rows, at::kLong).to(hidden.device()));
-    const at::Tensor logits = schedule::logits(model, wanted);
-    for (size_t i = 0; i < whole.size(); ++i) {
-      const Id id = whole[i]->id;
-      try {
-        add_token(*whole[i], logits[static_cast<int64_t>(i)]);
-      } catch (const Error& error) {  // logits that are not finite end one sequence, not all
-        end(id, Finish::failed, error.what());
-      }
     }
   }
+  choose_tokens(next,
+                std::ssize(next) == hidden.size(0)
+                    ? hidden
+                    : hidden.index_select(0, at::tensor(last_rows, at::kLong).to(hidden.device())));
   ++done.steps;
 }
 

@@ -22,7 +22,10 @@ struct EngineOptions {
   /// Tokens of prompts whose keys and values are kept after their sequence, for prompts that begin
   /// alike.
   bool reuse_prefixes = true;
-  /// Ranks that run the model together. Rank 0 alone has requests; the others follow().
+  /// How passes run on several ranks, which all make the same ones.
+  model::ExpertRanks ranks = {};
+  /// Of these ranks, to tell each other of requests: rank 0 alone has any, the others follow(). A
+  /// group of one where every rank is given the same ones.
   comm::Group group = {};
 };
 

@@ -50,7 +50,8 @@ std::vector<Generated> generate(const model::Model& model,
                         .cache_bytes = cache_bytes(model, count, longest + options.max_new_tokens),
                         .max_sequences = count,
                         .max_batch_tokens = std::max(all, count),
-                        .reuse_prefixes = false});
+                        .reuse_prefixes = false,
+                        .ranks = options.ranks});
   std::vector<std::shared_ptr<Collector>> collectors;
   for (size_t i = 0; i < prompts.size(); ++i) {
     Request request{prompts[i], options.sampling, options.max_new_tokens, options.stop_tokens};

@@ -10,6 +10,8 @@ namespace farskip::engine {
 
 struct GenerateOptions {
   model::Connectivity connectivity;
+  /// With a reducer, every rank calls generate() with the same prompts, and gets the same tokens.
+  model::ExpertRanks ranks = {};
   SamplingOptions sampling;
   int64_t max_new_tokens = 128;
   std::vector<int64_t>

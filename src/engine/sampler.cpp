@@ -49,10 +49,9 @@ at::Tensor host_copy(const at::Tensor& logits) {
       .contiguous();
 }
 
-int64_t best_of(const at::Tensor& logits) {
-  const std::optional<int64_t> best = kernels::argmax(logits);
-  if (!best) throw Error("logits: found a value that is not finite, expected numbers");
-  return *best;
+bool changes_logits(const SamplingOptions& options) {
+  return options.repetition_penalty != 1 || options.presence_penalty != 0 ||
+         options.frequency_penalty != 0 || !options.logit_bias.empty();
 }
 
 }  // namespace
@@ -79,15 +78,14 @@ void check(const SamplingOptions& options, int64_t vocabulary) {
   }
 }
 
+bool is_plain_greedy(const SamplingOptions& options) {
+  return options.temperature == 0 && !changes_logits(options);
+}
+
 Sampler::Sampler(const SamplingOptions& options, const std::vector<int64_t>& prompt)
     : options_(options), random_(options.seed) {
   if (options.repetition_penalty != 1)
     for (const int64_t token : prompt) ++prompt_[token];
-}
-
-bool Sampler::changes_logits() const {
-  return options_.repetition_penalty != 1 || options_.presence_penalty != 0 ||
-         options_.frequency_penalty != 0 || !options_.logit_bias.empty();
 }
 
 void Sampler::change(float* logits, int64_t size) const {
@@ -109,13 +107,14 @@ void Sampler::change(float* logits, int64_t size) const {
 
 int64_t Sampler::sample(const at::Tensor& logits) {
   at::Tensor row = logits;
-  int64_t best = best_of(row);
-  if (changes_logits()) {
+  std::optional<int64_t> best = kernels::argmax(row);
+  if (best && changes_logits(options_)) {
     row = host_copy(logits);
     change(row.mutable_data_ptr<float>(), row.numel());
-    best = best_of(row);
+    best = kernels::argmax(row);
   }
-  const int64_t chosen = options_.temperature > 0 ? draw(row, best) : best;
+  if (!best) return -1;
+  const int64_t chosen = options_.temperature > 0 ? draw(row, *best) : *best;
   ++output_[chosen];
   return chosen;
 }

@@ -28,17 +28,18 @@ struct SamplingOptions {
 /// InputError by the option's name for a value outside its range; `vocabulary` bounds logit_bias.
 void check(const SamplingOptions& options, int64_t vocabulary);
 
+/// Whether every choice is the token of the greatest logit, as the model gives them.
+bool is_plain_greedy(const SamplingOptions& options);
+
 /// One sequence's sampler; the same draws for the same seed. Not thread-safe.
 class Sampler {
  public:
   explicit Sampler(const SamplingOptions& options, const std::vector<int64_t>& prompt = {});
 
-  /// logits [vocabulary]. The choice counts as output from now on. Error where logits are not
-  /// finite.
+  /// logits [vocabulary]. The choice counts as output from now on. -1 where a logit is not finite.
   int64_t sample(const at::Tensor& logits);
 
  private:
-  bool changes_logits() const;
   void change(float* logits, int64_t size) const;
   /// At random among those that top_k, top_p and min_p leave.
   int64_t draw(const at::Tensor& logits, int64_t best);

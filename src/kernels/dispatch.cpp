@@ -13,22 +13,20 @@
 
 namespace farskip::kernels {
 
-Plan plan(const at::Tensor& experts, int64_t expert_count, Slots slots) {
+namespace {
+
+/// `own` turns the expert of a pair into one of 0 .. expert_count-1, or -1 for an absent slot.
+template <class Own>
+Plan sorted_plan(const at::Tensor& experts, int64_t expert_count, Own own) {
   const at::Tensor dense = experts.cpu().contiguous();
   const int64_t tokens = dense.size(0), slot_count = dense.numel();
   Plan result;
   result.top_k = dense.size(1);
   result.offsets.assign(expert_count + 1, 0);
 
-  const int64_t* expert = dense.const_data_ptr<int64_t>();
-  const int64_t least = slots == Slots::all ? 0 : -1;
-  for (int64_t pair = 0; pair < slot_count; ++pair) {
-    if (expert[pair] < least || expert[pair] >= expert_count) {
-      throw Error(
-          util::concat("plan: found expert ", expert[pair], ", expected 0 to ", expert_count - 1));
-    }
-    if (expert[pair] >= 0) ++result.offsets[expert[pair] + 1];
-  }
+  const int64_t* chosen = dense.const_data_ptr<int64_t>();
+  for (int64_t pair = 0; pair < slot_count; ++pair)
+    if (const int64_t expert = own(chosen[pair]); expert >= 0) ++result.offsets[expert + 1];
   for (int64_t e = 0; e < expert_count; ++e) result.offsets[e + 1] += result.offsets[e];
   result.rows = result.offsets.back();
   result.pairs = empty({result.rows}, dense.scalar_type());
@@ -38,7 +36,7 @@ Plan plan(const at::Tensor& experts, int64_t expert_count, Slots slots) {
   std::vector<int64_t> next(result.offsets.begin(), result.offsets.end() - 1);
   int64_t* pairs = result.pairs.mutable_data_ptr<int64_t>();
   for (int64_t pair = 0; pair < slot_count; ++pair)
-    if (expert[pair] >= 0) pairs[next[expert[pair]]++] = pair;
+    if (const int64_t expert = own(chosen[pair]); expert >= 0) pairs[next[expert]++] = pair;
 
   std::vector<int64_t> found(tokens, 0);
   int64_t* token_of_row = result.tokens.mutable_data_ptr<int64_t>();
@@ -52,6 +50,24 @@ Plan plan(const at::Tensor& experts, int64_t expert_count, Slots slots) {
   for (at::Tensor* tensor : {&result.pairs, &result.tokens, &result.rows_of_token})
     *tensor = tensor->to(experts.device());
   return result;
+}
+
+}  // namespace
+
+Plan plan(const at::Tensor& experts, int64_t expert_count, Slots slots) {
+  const int64_t least = slots == Slots::all ? 0 : -1;
+  return sorted_plan(experts, expert_count, [&](int64_t expert) {
+    if (expert < least || expert >= expert_count)
+      throw Error(
+          util::concat("plan: found expert ", expert, ", expected 0 to ", expert_count - 1));
+    return expert;
+  });
+}
+
+Plan plan_of(const at::Tensor& experts, int64_t first, int64_t count) {
+  return sorted_plan(experts, count, [=](int64_t expert) {
+    return expert >= first && expert < first + count ? expert - first : -1;
+  });
 }
 
 at::Tensor gather_rows(const at::Tensor& x, const at::Tensor& tokens) {

@@ -24,6 +24,9 @@ enum class Slots { all, some };
 /// experts int64 [N,k], each in 0 .. expert_count-1, or -1 for an absent slot where there may be
 /// `some` (else Error). Sorted on the CPU; the plan's tensors are on the device of `experts`.
 Plan plan(const at::Tensor& experts, int64_t expert_count, Slots slots = Slots::all);
+/// Of the pairs whose expert is one of the `count` from `first` on, which become 0 .. count-1; the
+/// other slots are absent.
+Plan plan_of(const at::Tensor& experts, int64_t first, int64_t count);
 
 /// x[tokens]: x [N,H] -> [R,H].
 at::Tensor gather_rows(const at::Tensor& x, const at::Tensor& tokens);
@@ -48,8 +51,8 @@ enum class Accumulate {
 at::Tensor weights_as_factors(const at::Tensor& weights, at::ScalarType dtype,
                               Accumulate accumulate);
 
-/// outputs [N*k,H] in the order of a plan of all slots, weights [N,k] of any floating dtype ->
-/// [N,H] in outputs' dtype.
+/// outputs [rows,H] in the order of the plan, weights [N,k] of any floating dtype -> [N,H] in
+/// outputs' dtype; absent slots add nothing.
 at::Tensor combine(const at::Tensor& outputs, const at::Tensor& weights, const Plan& plan,
                    Accumulate accumulate);
 

@@ -76,10 +76,9 @@ Tensor scatter_rows(const Tensor& grad, const Plan& plan, int64_t tokens) {
 
 namespace {
 
-// weights[token, slot] of the j-th pair of every token in expert order: [N].
-Tensor weights_in_expert_order(const Tensor& weights, const Plan& plan, int64_t j) {
-  const Tensor pairs = plan.pairs.index_select(0, plan.rows_of_token.select(1, j));
-  return weights.reshape({-1}).index_select(0, pairs);
+// weights[token, slot] of the pairs that went to `rows`.
+Tensor weights_of_rows(const Tensor& weights, const Plan& plan, const Tensor& rows) {
+  return weights.reshape({-1}).index_select(0, plan.pairs.index_select(0, rows));
 }
 
 }  // namespace
@@ -88,9 +87,11 @@ Tensor combine(const Tensor& outputs, const Tensor& weights, const Plan& plan,
                Accumulate accumulate) {
   const auto dtype = accumulate == Accumulate::kOpmath ? opmath(outputs) : outputs.scalar_type();
   Tensor sum = at::zeros({weights.size(0), outputs.size(1)}, outputs.options().dtype(dtype));
+  if (plan.rows == 0) return sum.to(outputs.scalar_type());
   for (int64_t j = 0; j < plan.top_k; ++j) {
-    const Tensor rows = outputs.index_select(0, plan.rows_of_token.select(1, j)).to(dtype);
-    sum.add_(rows * weights_in_expert_order(weights, plan, j).to(dtype).unsqueeze(-1));
+    const Tensor row = plan.rows_of_token.select(1, j), there = row.clamp_min(0);
+    const Tensor factors = weights_of_rows(weights, plan, there).to(dtype) * row.ge(0);
+    sum.add_(outputs.index_select(0, there).to(dtype) * factors.unsqueeze(-1));
   }
   return sum.to(outputs.scalar_type());
 }
@@ -129,8 +130,9 @@ Tensor small_batched_linear_transposed(const Tensor& x, const Tensor& weight) {
 }
 
 Tensor small_experts(const Tensor& x, const Tensor& gate_up, const Tensor& down,
-                     const Tensor& experts, const Tensor& weights, Accumulate accumulate) {
-  const Plan order = kernels::plan(experts, gate_up.size(0));
+                     const Tensor& experts, const Tensor& weights, Accumulate accumulate,
+                     int64_t first) {
+  const Plan order = plan_of(experts, first, gate_up.size(0));
   const Tensor rows = gather_rows(x, order.tokens);
   Tensor outputs = at::empty_like(rows);
   for (int64_t e = 0; e < gate_up.size(0); ++e) {

@@ -29,7 +29,7 @@ at::Tensor small_batched_linear(const at::Tensor& x, const at::Tensor& weight);
 at::Tensor small_batched_linear_transposed(const at::Tensor& x, const at::Tensor& weight);
 at::Tensor small_experts(const at::Tensor& x, const at::Tensor& gate_up, const at::Tensor& down,
                          const at::Tensor& experts, const at::Tensor& weights,
-                         Accumulate accumulate);
+                         Accumulate accumulate, int64_t first = 0);
 at::Tensor decode_attention(const at::Tensor& q, const at::Tensor& keys, const at::Tensor& values,
                             std::span<const CachedSequence> sequences, double scale);
 std::optional<int64_t> argmax(const at::Tensor& scores);

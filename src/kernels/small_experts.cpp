@@ -11,10 +11,10 @@ namespace farskip::kernels {
 
 at::Tensor small_experts(const at::Tensor& x, const at::Tensor& gate_up, const at::Tensor& down,
                          const at::Tensor& experts, const at::Tensor& weights,
-                         Accumulate accumulate) {
+                         Accumulate accumulate, int64_t first) {
   at::Tensor y;
   const bool done = isa::with_kernels(x, [&]<class T>(const isa::Kernels<T>& kernels) {
-    const Plan order = plan(experts, gate_up.size(0));
+    const Plan order = plan_of(experts, first, gate_up.size(0));
     const at::Tensor rows = gather_rows(x, order.tokens);
     const at::Tensor ups = gate_up.contiguous();
     const at::Tensor downs = down.contiguous();
@@ -53,7 +53,7 @@ at::Tensor small_experts(const at::Tensor& x, const at::Tensor& gate_up, const a
                  grain_for(operands.active_count * kBlock * width * sizeof(T)),
                  [&](int64_t begin, int64_t end) { kernels.experts_down(operands, begin, end); });
   });
-  return done ? y : generic::small_experts(x, gate_up, down, experts, weights, accumulate);
+  return done ? y : generic::small_experts(x, gate_up, down, experts, weights, accumulate, first);
 }
 
 }  // namespace farskip::kernels

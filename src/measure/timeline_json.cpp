@@ -21,9 +21,10 @@ Part part(const io::Fields& fields) {
 
 MessageName::Part message_part(const io::Fields& fields) {
   const std::string name = fields.string("part");
-  if (name == "dispatch") return MessageName::Part::dispatch;
-  if (name == "combine") return MessageName::Part::combine;
-  fields.refuse("part", "dispatch or combine");
+  for (int i = 0; i <= static_cast<int>(MessageName::Part::logits); ++i)
+    if (name == comm::to_string(static_cast<MessageName::Part>(i)))
+      return static_cast<MessageName::Part>(i);
+  fields.refuse("part", "the name of a message");
 }
 
 /// Calls read(fields) for each object of the list.
@@ -47,7 +48,7 @@ std::string to_json(const Timeline& timeline) {
                      {"end", ns(p.end)}});
   for (const auto& m : timeline.messages)
     messages.push_back(
-        {{"part", m.name.part == MessageName::Part::dispatch ? "dispatch" : "combine"},
+        {{"part", comm::to_string(m.name.part)},
          {"layer", m.name.layer},
          {"backward", m.name.backward},
          {"chunk", m.name.chunk},

@@ -120,9 +120,7 @@ void draw_messages(Canvas& canvas, const Timeline& timeline, const std::vector<s
         static_cast<double>(m.bytes) * 1e-6,
         end > begin ? static_cast<double>(8 * m.bytes) / static_cast<double>(end - begin) : 0.0,
         100 * traffic.hidden());
-    const bool dispatch = m.name.part == comm::MessageName::Part::dispatch;
-    const std::string name = m.name.describe();
-    const std::string word = dispatch ? "dispatch" : "combine";
+    const std::string name = m.name.describe(), word = comm::to_string(m.name.part);
     canvas.span(css_class(m.name), begin, end, top, kMessage,
                 concat(name, "|", word, " ", m.name.layer, "|", m.name.layer),
                 concat(name, "\n", when(begin, end), figures));
@@ -162,7 +160,9 @@ std::string css_class(Part part) {
 }
 
 std::string css_class(const comm::MessageName& name) {
-  return concat(name.part == comm::MessageName::Part::dispatch ? "dispatch" : "combine",
+  using enum comm::MessageName::Part;
+  const bool of_experts = name.part == combine || name.part == routed;
+  return concat(of_experts ? "combine" : "dispatch",
                 name.backward ? " back" : "");
 }
 

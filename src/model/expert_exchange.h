@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "comm/courier.h"
+#include "comm/reducer.h"
 #include "kernels/dispatch.h"
 #include "model/gradient_queue.h"
 #include "model/message_rows.h"
@@ -19,9 +20,10 @@ namespace farskip::model {
 enum class Execution { overlapped, blocking };
 
 /// How a pass reaches the experts of other ranks. Rank r of N owns experts r E / N to (r + 1) E /
-/// N.
+/// N. At most one of courier and reducer; neither: this rank has all of the model.
 struct ExpertRanks {
-  std::shared_ptr<comm::Courier> courier;  ///< null: this rank has all experts
+  /// Every rank has tokens of its own, which go to the experts and back.
+  std::shared_ptr<comm::Courier> courier;
   Execution execution = Execution::overlapped;
   /// What a wait works on before it blocks; null: nothing.
   std::shared_ptr<GradientQueue> queue;
@@ -30,6 +32,8 @@ struct ExpertRanks {
   /// A layer's tokens go to the experts in so many parts, each with messages of its own: the
   /// experts of one run while the tokens of the next, or the outputs of the one before, travel.
   int64_t waves = 1;
+  /// Every rank has all tokens and a part of every matrix (see Share), and outputs are added up.
+  std::shared_ptr<comm::Reducer> reducer = {};
 
   int64_t rank() const { return courier ? courier->group().rank() : 0; }
   int64_t size() const { return courier ? courier->group().size() : 1; }

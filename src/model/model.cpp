@@ -4,6 +4,7 @@
 #include <ATen/CPUGeneratorImpl.h>
 
 #include <map>
+#include <tuple>
 
 #include "util/error.h"
 
@@ -43,21 +44,32 @@ class Block {
 };
 
 /// Copied into `block` where there is one. Without, one piece comes as it is, from the mapped file
-/// if its dtype is right, and several are copied into the stacked parameter.
+/// if its dtype is right and its rows are whole, and several are copied into the stacked parameter.
 at::Tensor load_parameter(const io::Checkpoint& checkpoint, const Binding& binding,
                           at::TensorOptions options, std::optional<Block>& block) {
+  const auto read = [&](const Piece& piece) {
+    return piece.held(checkpoint.require(piece.name, piece.shape));
+  };
   if (binding.pieces.size() == 1 && binding.pieces.front().expert < 0 && !block)
-    return checkpoint.require(binding.pieces.front().name, binding.shape).to(options);
+    return read(binding.pieces.front()).to(options).contiguous();
   const at::Tensor value =
       block ? block->take(binding.shape, c10::typeMetaToScalarType(options.dtype()))
             : at::empty(binding.shape, options);
   for (const Piece& piece : binding.pieces)
-    binding.view(value, piece).copy_(checkpoint.require(piece.name, piece.shape));
+    binding.view(value, piece).copy_(read(piece));
   return value;
 }
 
+/// The head of tied embeddings is the embedding, or the rows of it that the share has of the head.
 void tie(Model& model) {
-  if (model.config.tied_embeddings) model.weights.head = model.weights.embedding;
+  if (!model.config.tied_embeddings) return;
+  const auto& [embedding, head] = std::tie(model.share.embedding, model.share.head);
+  model.weights.head = model.weights.embedding;
+  if (head == embedding) return;
+  if (embedding.count > 1) throw Error("a share of tied embeddings has other rows of the head");
+  const int64_t words = model.config.vocabulary;
+  model.weights.head.value =
+      model.weights.embedding.value.narrow(0, head.begin(words), head.size(words));
 }
 
 /// Where a piece of the saved checkpoint comes from: a parameter, or the model's own directory.
@@ -70,7 +82,7 @@ struct Source {
 
 std::vector<Parameter*> Model::parameters() {
   std::vector<Parameter*> found;
-  for (const Binding& binding : bind(weights, config, share)) found.push_back(binding.parameter);
+  for (const Binding& binding : bind(weights, whole, share)) found.push_back(binding.parameter);
   return found;
 }
 
@@ -81,7 +93,7 @@ std::vector<const Parameter*> Model::parameters() const {
 
 Model Model::trainable(bool freeze_embeddings) const {
   Model copy = *this;
-  for (const Binding& binding : bind(copy.weights, config, share)) {
+  for (const Binding& binding : bind(copy.weights, whole, share)) {
     Parameter& parameter = *binding.parameter;
     const bool embeddings =
         &parameter == &copy.weights.embedding || &parameter == &copy.weights.head;
@@ -103,16 +115,17 @@ at::ScalarType default_dtype(const ModelConfig& config) {
 }
 
 Model load_model(const std::filesystem::path& directory, std::optional<at::ScalarType> dtype,
-                 at::Device device, Residence residence, ExpertShare share) {
+                 at::Device device, Residence residence, const Share& share) {
   Model model;
   model.share = share;
-  model.config = read_config(directory / "config.json");
+  model.whole = read_config(directory / "config.json");
+  model.config = local_config(model.whole, share);
   model.dtype = dtype.value_or(default_dtype(model.config));
   model.device = device;
   model.directory = directory;
   const auto checkpoint = io::Checkpoint::open(directory);
 
-  const auto bindings = bind(model.weights, model.config, share);
+  const auto bindings = bind(model.weights, model.whole, share);
   std::optional<Block> block;
   if (residence == Residence::copied) block.emplace(bindings, model.dtype, device);
   for (const Binding& binding : bindings) {
@@ -121,27 +134,34 @@ Model load_model(const std::filesystem::path& directory, std::optional<at::Scala
   }
   tie(model);
   Weights all;
-  model.unused = unused_tensors(bind(all, model.config), model.config, checkpoint.names());
+  model.unused = unused_tensors(bind(all, model.whole), model.whole, checkpoint.names());
   return model;
 }
 
 Model random_model(const ModelConfig& config, at::ScalarType dtype, uint64_t seed,
-                   ExpertShare share, at::Device device) {
+                   const Share& share, at::Device device) {
   Model model;
   model.device = device;
   model.share = share;
-  model.config = config;
+  model.whole = config;
+  model.config = local_config(config, share);
   model.dtype = dtype;
+  const auto own = bind(model.weights, config, share);
+  auto next = own.begin();
   const auto generator = at::detail::createCPUGenerator(seed);
-  for (const Binding& binding : bind(model.weights, config, share)) {
-    std::vector<int64_t> shape = binding.shape;
-    if (binding.experts) shape.front() *= share.size;  // the same draws for every share
-    at::Tensor value = at::zeros(shape);
+  Weights all;
+  for (const Binding& binding : bind(all, config)) {  // the same draws for every share
+    at::Tensor value = at::zeros(binding.shape);
     if (binding.role == Role::matrix) value.normal_(0, config.initializer_range, generator);
     if (binding.role == Role::norm) value.fill_(1);
-    if (binding.experts)
-      value = value.narrow(0, share.rank * binding.shape.front(), binding.shape.front());
-    binding.parameter->value = value.to(device, held_dtype(binding, dtype)).contiguous();
+    if (next == own.end() || next->name != binding.name) continue;  // another rank's
+    const at::Tensor held =
+        at::empty(next->shape, at::TensorOptions(held_dtype(binding, dtype)).device(device));
+    std::map<std::string, const Piece*> drawn;
+    for (const Piece& piece : binding.pieces) drawn[piece.name] = &piece;
+    for (const Piece& piece : next->pieces)
+      next->view(held, piece).copy_(piece.held(binding.view(value, *drawn.at(piece.name))));
+    (next++)->parameter->value = held;
   }
   tie(model);
   return model;
@@ -149,9 +169,11 @@ Model random_model(const ModelConfig& config, at::ScalarType dtype, uint64_t see
 
 void save_model(const Model& model, const Connectivity& connectivity,
                 const std::filesystem::path& directory, const SaveOptions& options) {
+  if (!model.share.only_experts())
+    throw Error("a model whose layers are cut among ranks can't be saved");
   const at::ScalarType dtype = options.dtype.value_or(model.dtype);
   Weights weights = model.weights;  // handles only
-  const auto bindings = bind(weights, model.config, model.share);
+  const auto bindings = bind(weights, model.whole, model.share);
   std::optional<io::Checkpoint> origin;
   if (!model.unused.empty()) origin = io::Checkpoint::open(*model.directory);
 
@@ -160,12 +182,13 @@ void save_model(const Model& model, const Connectivity& connectivity,
     for (const Piece& piece : binding.pieces) sources[piece.name] = {&binding, &piece};
   std::vector<io::TensorSpec> specs;
   Weights all;
+  const int64_t writers = model.share.experts.count;
   int64_t turn = 0;  // what everybody holds is written by each in turn
-  for (const Binding& binding : bind(all, model.config)) {
+  for (const Binding& binding : bind(all, model.whole)) {
     // A correction bias is float32 in the files of its family; other weights take the file's dtype.
     const auto file_dtype = binding.role == Role::correction ? at::kFloat : dtype;
-    const int64_t held = binding.experts ? binding.shape.front() / model.share.size : 0;
-    const int64_t writer = turn++ % model.share.size;
+    const int64_t held = binding.experts ? binding.shape.front() / writers : 0;
+    const int64_t writer = turn++ % writers;
     for (const Piece& piece : binding.pieces)
       specs.push_back(
           {piece.name, file_dtype, piece.shape, binding.experts ? piece.expert / held : writer});
@@ -181,7 +204,7 @@ void save_model(const Model& model, const Connectivity& connectivity,
     return binding->view(binding->parameter->value.detach(), *piece).to(at::kCPU, spec.dtype);
   };
 
-  nlohmann::ordered_json config = config_with_connectivity(model.config, connectivity);
+  nlohmann::ordered_json config = config_with_connectivity(model.whole, connectivity);
   const std::string name = dtype == at::kBFloat16 ? "bfloat16"
                            : dtype == at::kDouble ? "float64"
                                                   : "float32";

@@ -13,9 +13,11 @@
 namespace farskip::model {
 
 struct Model {
+  /// As this rank computes: with the heads and widths of its share (see local_config).
   ModelConfig config;
-  Weights weights;
-  ExpertShare share;  ///< of the experts that `weights` hold
+  ModelConfig whole;  ///< as the checkpoint has it
+  Weights weights;    ///< what the share holds
+  Share share;
   at::ScalarType dtype = at::kFloat;
   at::Device device = at::kCPU;
   /// Tensors of the checkpoint that the model does not use (multi-token-prediction layers, say).
@@ -43,27 +45,27 @@ at::ScalarType default_dtype(const ModelConfig& config);
 /// long.
 enum class Residence { mapped, copied };
 
-/// Loads a Hugging Face directory; of the experts, only what belongs to the share is read.
-/// InputError by name for missing or misshapen tensors.
+/// Loads a Hugging Face directory; only what belongs to the share is read. InputError by name for
+/// missing or misshapen tensors, and for a model that can't be shared out so.
 Model load_model(const std::filesystem::path& directory,
                  std::optional<at::ScalarType> dtype = std::nullopt, at::Device device = at::kCPU,
-                 Residence residence = Residence::mapped, ExpertShare share = {});
+                 Residence residence = Residence::mapped, const Share& share = {});
 
 /// Random weights as transformers initialises them: matrices normal with initializer_range, norms
 /// one, biases zero. The same for the same seed, whatever the share.
 Model random_model(const ModelConfig& config, at::ScalarType dtype, uint64_t seed,
-                   ExpertShare share = {}, at::Device device = at::kCPU);
+                   const Share& share = {}, at::Device device = at::kCPU);
 
 struct SaveOptions {
   std::optional<at::ScalarType> dtype;  ///< default: the model's
   int64_t max_shard_bytes = 5'000'000'000;
-  /// Ranks that each hold a share of the experts and write it; ranks beyond the first share.size
+  /// Ranks that each hold some experts and write them; ranks beyond the first share.experts.count
   /// have nothing of their own to write, but call it too.
   io::Team team = {};
 };
 
 /// Writes a Hugging Face directory stamped with the connectivity, unused tensors and tokenizer
-/// files of the model's own directory included.
+/// files of the model's own directory included. Error for a share of anything but the experts.
 void save_model(const Model& model, const Connectivity& connectivity,
                 const std::filesystem::path& directory, const SaveOptions& options = {});
 

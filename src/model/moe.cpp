@@ -50,10 +50,14 @@ Dispatched dispatch(const at::Tensor& h, const MoeWeights& weights, const MoeCon
     launch(sent, config, options);
     return sent;
   }
+  sent.first_expert = options.own.begin(config.router.experts);
   if (!needs_graph(h, weights.gate_up.value) &&
       kernels::small_linear_supported(h, weights.gate_up.value[0]))
     return sent;
-  sent.plan = kernels::plan(sent.routes.experts, config.router.experts);
+  sent.plan = options.own.count == 1
+                  ? kernels::plan(sent.routes.experts, config.router.experts)
+                  : kernels::plan_of(sent.routes.experts, sent.first_expert,
+                                     options.own.size(config.router.experts));
   sent.rows = gather_rows(h, *sent.plan);
   return sent;
 }
@@ -63,7 +67,8 @@ at::Tensor experts(const Dispatched& sent, int64_t wave, const MoeWeights& weigh
   const bool alone = sent.exchanges.empty();
   if (alone && !sent.plan)
     return kernels::small_experts(sent.h, weights.gate_up.value, weights.down.value,
-                                  sent.routes.experts, sent.routes.weights, accumulation(config));
+                                  sent.routes.experts, sent.routes.weights, accumulation(config),
+                                  sent.first_expert);
   const at::Tensor rows = alone ? sent.rows : sent.exchanges[wave]->receive(sent.tickets[wave]);
   const kernels::Plan& plan = alone ? *sent.plan : sent.exchanges[wave]->plan();
   return grouped_linear(swiglu(grouped_linear(rows, plan, weights.gate_up)), plan, weights.down);

@@ -23,6 +23,7 @@ struct Dispatched {
   /// On one rank, who goes where; absent when so few tokens are decoded that experts and combine
   /// are one kernel.
   std::optional<kernels::Plan> plan;
+  int64_t first_expert = 0;  ///< that this rank has, where others' pairs are left to other ranks
   at::Tensor rows;  ///< [N k, hidden] grouped by expert; undefined without a plan
   /// On several ranks, by wave: the messages, and the ticket of the dispatch.
   Exchanges exchanges;
@@ -39,6 +40,8 @@ struct DispatchOptions {
   at::Tensor chosen = {};  ///< experts in place of the router's choice (see route)
   bool kept = false;       ///< the layer will be recomputed (see ExpertExchange)
   Exchanges again = {};    ///< those of the layer, which is recomputed now
+  /// The experts of this rank, where every rank has all tokens and works on the pairs of its own.
+  Fraction own = {};
 };
 
 /// Routes and launches. h [N, hidden]

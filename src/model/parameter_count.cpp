@@ -21,17 +21,19 @@ int64_t& part(ParameterCount& count, const std::string& name, Role role) {
 
 }  // namespace
 
-ParameterCount count_parameters(const ModelConfig& config) {
+ParameterCount count_parameters(const ModelConfig& config, const Share& share) {
   ParameterCount count;
   Weights weights;
-  for (const Binding& binding : bind(weights, config)) {
+  for (const Binding& binding : bind(weights, config, share)) {
     int64_t elements = 1;
     for (const int64_t size : binding.shape) elements *= size;
     part(count, binding.parameter->name, binding.role) += elements;
   }
   for (const LayerConfig& layer : config.layers)
     if (layer.moe)
-      count.chosen_experts += 3 * config.hidden * layer.moe->expert_width * layer.moe->router.top_k;
+      count.chosen_experts += 3 * config.hidden * layer.moe->router.top_k *
+                              share.expert_width.size(layer.moe->expert_width) /
+                              share.experts.count;
   return count;
 }
 

@@ -1,6 +1,6 @@
 // How many parameters a model has, part by part.
 #pragma once
-#include "model/config.h"
+#include "model/share.h"
 
 namespace farskip::model {
 
@@ -20,6 +20,7 @@ struct ParameterCount {
   int64_t active() const { return total() - corrections - routed_experts + chosen_experts; }
 };
 
-ParameterCount count_parameters(const ModelConfig& config);
+/// Of what a share holds; a token's experts are taken to lie evenly over the ranks.
+ParameterCount count_parameters(const ModelConfig& config, const Share& share = {});
 
 }  // namespace farskip::model

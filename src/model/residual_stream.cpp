@@ -6,24 +6,61 @@
 
 namespace farskip::model {
 
+void ResidualStream::settle_near(int64_t tokens) {
+  while (next_ < near_.size() && (settled_ < tokens || !sum_.defined())) {
+    const at::Tensor part = near_[next_++].wait();
+    const int64_t count = part.size(0);
+    if (near_.size() == 1) {
+      sum_ = base_ + part;
+    } else {
+      if (!sum_.defined()) sum_ = at::empty_like(base_);
+      at::Tensor sum = sum_.narrow(0, settled_, count);
+      at::add_out(sum, base_.narrow(0, settled_, count), part);
+    }
+    settled_ += count;
+  }
+  if (near_.empty() || next_ < near_.size()) return;
+  base_ = std::exchange(sum_, at::Tensor());
+  near_.clear();
+  settled_ = 0;
+  next_ = 0;
+}
+
 at::Tensor ResidualStream::partial() {
+  settle_near(INT64_MAX);
   if (!shared_.defined()) return base_;
   if (!partial_.defined()) partial_ = base_ + shared_;
   return partial_;
 }
 
 at::Tensor ResidualStream::full() {
+  settle_near(INT64_MAX);
   if (full_.defined()) return full_;
   if (!routed_) return shared_.defined() ? full_ = partial() : base_;
-  const at::Tensor routed = routed_->wait();
+  at::Tensor routed = routed_->wait();
   routed_.reset();
+  if (routed_rows_.defined())
+    routed = routed.index_select(0, std::exchange(routed_rows_, at::Tensor()));
   full_ = base_ + (shared_.defined() ? routed + shared_ : routed);
   return full_;
+}
+
+at::Tensor ResidualStream::full(int64_t begin, int64_t count) {
+  settle_near(begin + count);
+  if (!near_.empty()) return sum_.narrow(0, begin, count);
+  const at::Tensor x = full();
+  return count == x.size(0) ? x : x.narrow(0, begin, count);
 }
 
 void ResidualStream::add(const at::Tensor& output) {
   base_ = full() + output;
   shared_ = partial_ = full_ = at::Tensor();
+}
+
+void ResidualStream::add_near(std::vector<comm::Pending> parts) {
+  base_ = full();
+  shared_ = partial_ = full_ = at::Tensor();
+  near_ = std::move(parts);
 }
 
 void ResidualStream::add_routed(RoutedOutput output) {
@@ -36,6 +73,13 @@ void ResidualStream::add_shared(at::Tensor output) {
   if (shared_.defined() || full_.defined())
     throw Error("residual stream: a shared output came after its layer was settled");
   shared_ = std::move(output);
+}
+
+void ResidualStream::keep(const at::Tensor& rows) {
+  if (!near_.empty()) throw Error("residual stream: tokens were dropped while some were in flight");
+  for (at::Tensor* term : {&base_, &shared_, &partial_, &full_})
+    if (term->defined()) *term = term->index_select(0, rows);
+  if (routed_) routed_rows_ = rows;
 }
 
 ResidualStream::Terms ResidualStream::release() {

@@ -4,6 +4,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <optional>
+#include <vector>
 
 #include "model/routed_output.h"
 
@@ -13,6 +14,8 @@ namespace farskip::model {
 /// due, because (method of arXiv 2511.11505, in the order of sums of AMD's model code, which
 /// matters in bfloat16)
 ///     p' = (x + a) + s,    x' = (x + a) + (r + s).
+/// Where a and s are sums over ranks, they arrive together as one near output n = a + s, and
+///     p' = x + n,    x' = p' + r.
 /// All tensors are [tokens, hidden].
 class ResidualStream {
  public:
@@ -35,21 +38,37 @@ class ResidualStream {
   at::Tensor partial();
   /// x: everything, waiting for the routed output if it is still in flight.
   at::Tensor full();
+  /// x of `count` tokens from `begin` on, waiting only for the near outputs of those and earlier
+  /// ones.
+  at::Tensor full(int64_t begin, int64_t count);
 
   /// Adds an output that is there (attention, dense MLP) to the settled stream.
   void add(const at::Tensor& output);
+  /// Adds an output to the settled stream that may be in flight, and that p has too: parts of
+  /// tokens that follow one another.
+  void add_near(std::vector<comm::Pending> parts);
   /// Adds the routed experts' output, which may be in flight.
   void add_routed(RoutedOutput output);
   /// Adds the shared experts' output; it belongs to the same layer as the routed output before it.
   void add_shared(at::Tensor output);
+
+  /// Keeps only these tokens, int64 [n], from now on; near outputs must be there.
+  void keep(const at::Tensor& rows);
 
   /// Gives the terms to the next layer, or to a reader that settles them piece by piece; the stream
   /// is empty afterwards.
   Terms release();
 
  private:
+  void settle_near(int64_t tokens);
+
   at::Tensor base_;
+  std::vector<comm::Pending> near_;  ///< to be added to base
+  int64_t settled_ = 0;              ///< tokens of base + near that are there ...
+  size_t next_ = 0;                  ///< ... and the part that comes next
+  at::Tensor sum_;                   ///< base + near, as far as settled
   std::optional<RoutedOutput> routed_;
+  at::Tensor routed_rows_;  ///< of which these are kept; undefined: all
   at::Tensor shared_;
   at::Tensor partial_, full_;  ///< sums made already
 };

@@ -19,11 +19,11 @@ int64_t RoutedOutput::chunk_begin(int64_t chunk) const {
 }
 
 at::Tensor RoutedOutput::wait() {
-  if (whole_) return whole_->wait();
-  if (chunks() == 1) return wait(0);
   std::vector<at::Tensor> sums;
-  for (int64_t c = 0; c < chunks(); ++c) sums.push_back(wait(c));
-  return at::cat(sums);
+  for (comm::Pending& part : parts_) sums.push_back(part.wait());
+  if (sums.empty())
+    for (int64_t c = 0; c < chunks(); ++c) sums.push_back(wait(c));
+  return sums.size() == 1 ? sums.front() : at::cat(sums);
 }
 
 at::Tensor RoutedOutput::wait(int64_t chunk) {

@@ -12,15 +12,17 @@ namespace farskip::model {
 /// Waited for once: as a whole, or chunk by chunk of the tokens.
 class RoutedOutput {
  public:
-  explicit RoutedOutput(comm::Pending whole) : whole_(std::move(whole)) {}
+  explicit RoutedOutput(comm::Pending whole) { parts_.push_back(std::move(whole)); }
+  /// Of tokens that follow one another; at least one part.
+  RoutedOutput(std::vector<comm::Pending> parts) : parts_(std::move(parts)) {}
   RoutedOutput(Exchanges exchanges, at::Tensor ticket, kernels::Accumulate accumulate)
       : exchanges_(std::move(exchanges)), ticket_(std::move(ticket)), accumulate_(accumulate) {}
 
   /// [N, hidden]
   at::Tensor wait();
 
-  /// The exchanges that it comes from; none where it is whole. It can then be taken chunk by chunk
-  /// in place of wait(), over all waves.
+  /// The exchanges that it comes from, if any. It can then be taken chunk by chunk in place of
+  /// wait(), over all waves.
   const Exchanges& exchanges() const { return exchanges_; }
   const at::Tensor& ticket() const { return ticket_; }
   kernels::Accumulate accumulate() const { return accumulate_; }
@@ -33,7 +35,7 @@ class RoutedOutput {
   void launch_gradient(int64_t chunk, const at::Tensor& dy);
 
  private:
-  std::optional<comm::Pending> whole_;
+  std::vector<comm::Pending> parts_;
   Exchanges exchanges_;
   at::Tensor ticket_;
   kernels::Accumulate accumulate_ = kernels::Accumulate::kOpmath;

@@ -9,72 +9,75 @@
 namespace farskip::model {
 namespace {
 
-/// Collects the bindings of one model.
+Cut rows(const Fraction& part) {
+  return {0, part};
+}
+Cut columns(const Fraction& part) {
+  return {1, part};
+}
+
+/// Collects the bindings of what a share holds of one model.
 class Table {
  public:
-  explicit Table(ExpertShare share) : share_(share) {}
+  explicit Table(const Share& share) : share_(share) {}
   std::vector<Binding> bindings;
 
   Binding& add(Parameter& parameter, const std::string& name, std::vector<int64_t> shape,
-               Role role = Role::matrix) {
-    bindings.push_back({&parameter, name, shape, role, false, false, {{name, shape}}});
+               Role role = Role::matrix, Cut cut = {}) {
+    const Piece piece{name, std::move(shape), cut};
+    bindings.push_back({&parameter, name, piece.held_shape(), role, false, false, {piece}});
     return bindings.back();
   }
   void norm(Parameter& parameter, const std::string& name, int64_t width) {
     add(parameter, name + ".weight", {width}, Role::norm);
   }
-  /// A projection [out, in] and, where there is one, its bias.
+  /// A projection [out, in] and, where there is one, its bias, which is cut as its rows are.
   void projection(Parameter& weight, Parameter* bias, const std::string& name, int64_t out,
-                  int64_t in) {
-    add(weight, name + ".weight", {out, in});
-    if (bias) add(*bias, name + ".bias", {out}, Role::bias);
+                  int64_t in, Cut cut = {}) {
+    add(weight, name + ".weight", {out, in}, Role::matrix, cut);
+    if (bias) add(*bias, name + ".bias", {out}, Role::bias, cut.dim == 0 ? cut : Cut{});
   }
   void mlp(MlpWeights& mlp, const std::string& name, int64_t width, int64_t hidden) {
-    bindings.push_back({&mlp.gate_up,
-                        name + ".gate_proj.weight",
-                        {2 * width, hidden},
-                        Role::matrix,
-                        false,
-                        false,
-                        {{name + ".gate_proj.weight", {width, hidden}, -1, 0},
-                         {name + ".up_proj.weight", {width, hidden}, -1, width}}});
-    add(mlp.down, name + ".down_proj.weight", {hidden, width});
+    const Fraction& part = share_.tensor;
+    const std::string gate = name + ".gate_proj.weight", up = name + ".up_proj.weight";
+    Binding gate_up{&mlp.gate_up, gate, {2 * part.size(width), hidden}};
+    gate_up.pieces = {{gate, {width, hidden}, rows(part)},
+                      {up, {width, hidden}, rows(part), -1, part.size(width)}};
+    bindings.push_back(std::move(gate_up));
+    add(mlp.down, name + ".down_proj.weight", {hidden, width}, Role::matrix, columns(part));
   }
   void experts(MoeWeights& moe, const std::string& name, int64_t experts, int64_t width,
                int64_t hidden) {
-    const int64_t held = experts / share_.size, first = share_.rank * held;
-    Binding gate_up{&moe.gate_up,
-                    name + ".0.gate_proj.weight",
-                    {held, 2 * width, hidden},
-                    Role::matrix,
-                    true,
-                    false,
-                    {}};
-    Binding down{
-        &moe.down, name + ".0.down_proj.weight", {held, hidden, width}, Role::matrix, true, false,
-        {}};
+    const Fraction& part = share_.expert_width;
+    const int64_t first = share_.experts.begin(experts), held = share_.experts.size(experts);
+    const int64_t own = part.size(width);
+    Binding gate_up{&moe.gate_up, name + ".0.gate_proj.weight", {held, 2 * own, hidden}};
+    Binding down{&moe.down, name + ".0.down_proj.weight", {held, hidden, own}};
+    gate_up.experts = down.experts = true;
     for (int64_t e = 0; e < held; ++e) {
       const std::string expert = util::concat(name, ".", first + e);
-      gate_up.pieces.push_back({expert + ".gate_proj.weight", {width, hidden}, e, 0});
-      gate_up.pieces.push_back({expert + ".up_proj.weight", {width, hidden}, e, width});
-      down.pieces.push_back({expert + ".down_proj.weight", {hidden, width}, e, 0});
+      gate_up.pieces.push_back({expert + ".gate_proj.weight", {width, hidden}, rows(part), e});
+      gate_up.pieces.push_back({expert + ".up_proj.weight", {width, hidden}, rows(part), e, own});
+      down.pieces.push_back({expert + ".down_proj.weight", {hidden, width}, columns(part), e});
     }
     bindings.push_back(std::move(gate_up));
     bindings.push_back(std::move(down));
   }
 
  private:
-  ExpertShare share_;
+  const Share& share_;
 };
 
-void bind_attention(Table& table, AttentionWeights& w, const AttentionConfig& c, int64_t hidden,
-                    const std::string& name) {
+void bind_attention(Table& table, AttentionWeights& w, const AttentionConfig& c,
+                    const Fraction& part, int64_t hidden, const std::string& name) {
   const auto biased = [&](Parameter& bias) { return c.qkv_bias ? &bias : nullptr; };
+  const Cut heads = rows(part);
   if (c.kind == AttentionKind::gqa) {
     const int64_t dim = c.qk_dim();
-    table.projection(w.q, biased(w.q_bias), name + ".q_proj", c.heads * dim, hidden);
-    table.projection(w.k, biased(w.k_bias), name + ".k_proj", c.kv_heads * dim, hidden);
-    table.projection(w.v, biased(w.v_bias), name + ".v_proj", c.kv_heads * c.v_dim, hidden);
+    const Cut kv = rows(kv_heads(c, part));
+    table.projection(w.q, biased(w.q_bias), name + ".q_proj", c.heads * dim, hidden, heads);
+    table.projection(w.k, biased(w.k_bias), name + ".k_proj", c.kv_heads * dim, hidden, kv);
+    table.projection(w.v, biased(w.v_bias), name + ".v_proj", c.kv_heads * c.v_dim, hidden, kv);
     if (c.qk_norm) {
       table.norm(w.q_norm, name + ".q_norm", dim);
       table.norm(w.k_norm, name + ".k_norm", dim);
@@ -82,21 +85,23 @@ void bind_attention(Table& table, AttentionWeights& w, const AttentionConfig& c,
   } else {
     const int64_t queries = c.heads * c.qk_dim();
     if (c.q_rank == 0) {
-      table.projection(w.q, nullptr, name + ".q_proj", queries, hidden);
+      table.projection(w.q, nullptr, name + ".q_proj", queries, hidden, heads);
     } else {
       table.projection(w.q_a, biased(w.q_a_bias), name + ".q_a_proj", c.q_rank, hidden);
       table.norm(w.q_a_norm, name + ".q_a_layernorm", c.q_rank);
-      table.projection(w.q_b, nullptr, name + ".q_b_proj", queries, c.q_rank);
+      table.projection(w.q_b, nullptr, name + ".q_b_proj", queries, c.q_rank, heads);
     }
     table.projection(w.kv_a, biased(w.kv_a_bias), name + ".kv_a_proj_with_mqa",
                      c.kv_rank + c.rope_dim, hidden);
     table.norm(w.kv_a_norm, name + ".kv_a_layernorm", c.kv_rank);
     table.projection(w.kv_b, nullptr, name + ".kv_b_proj", c.heads * (c.nope_dim + c.v_dim),
-                     c.kv_rank);
+                     c.kv_rank, heads);
   }
-  if (c.gated) table.projection(w.gate, nullptr, name + ".gate_proj", c.heads * c.v_dim, hidden);
-  table.projection(w.output, c.output_bias ? &w.output_bias : nullptr, name + ".o_proj", hidden,
-                   c.heads * c.v_dim);
+  if (c.gated)
+    table.projection(w.gate, nullptr, name + ".gate_proj", c.heads * c.v_dim, hidden, heads);
+  // The outputs of the ranks are added up, and the bias must be in the sum once.
+  table.projection(w.output, c.output_bias && part.index == 0 ? &w.output_bias : nullptr,
+                   name + ".o_proj", hidden, c.heads * c.v_dim, columns(part));
 }
 
 void bind_moe(Table& table, MoeWeights& w, const MoeConfig& c, int64_t hidden,
@@ -114,26 +119,36 @@ void bind_moe(Table& table, MoeWeights& w, const MoeConfig& c, int64_t hidden,
 
 }  // namespace
 
-at::Tensor Binding::view(const at::Tensor& stacked, const Piece& piece) const {
-  const at::Tensor part = piece.expert < 0 ? stacked : stacked.select(0, piece.expert);
-  return part.narrow(0, piece.row, piece.shape.front());
+std::vector<int64_t> Piece::held_shape() const {
+  std::vector<int64_t> held = shape;
+  held[cut.dim] = cut.part.size(shape[cut.dim]);
+  return held;
 }
 
-std::vector<Binding> bind(Weights& weights, const ModelConfig& config, ExpertShare share) {
-  for (const LayerConfig& layer : config.layers)
-    if (layer.moe)
-      util::require(
-          layer.moe->router.experts % share.size == 0, "--ep", share.size,
-          util::concat("a divisor of the model's ", layer.moe->router.experts, " experts"));
+at::Tensor Piece::held(const at::Tensor& whole) const {
+  const int64_t size = shape[cut.dim];
+  return whole.narrow(cut.dim, cut.part.begin(size), cut.part.size(size));
+}
+
+at::Tensor Binding::view(const at::Tensor& stacked, const Piece& piece) const {
+  const at::Tensor part = piece.expert < 0 ? stacked : stacked.select(0, piece.expert);
+  return part.narrow(0, piece.row, piece.held_shape().front());
+}
+
+std::vector<Binding> bind(Weights& weights, const ModelConfig& config, const Share& share) {
+  check_share(config, share);
   Table table(share);
   weights.layers.resize(config.depth());
-  table.add(weights.embedding, "model.embed_tokens.weight", {config.vocabulary, config.hidden});
+  const std::vector<int64_t> words = {config.vocabulary, config.hidden};
+  table.add(weights.embedding, "model.embed_tokens.weight", words, Role::matrix,
+            rows(share.embedding));
   for (int64_t k = 0; k < config.depth(); ++k) {
     LayerWeights& layer = weights.layers[k];
     const LayerConfig& c = config.layers[k];
     const std::string name = util::concat("model.layers.", k);
     table.norm(layer.attention_norm, name + ".input_layernorm", config.hidden);
-    bind_attention(table, layer.attention, c.attention, config.hidden, name + ".self_attn");
+    bind_attention(table, layer.attention, c.attention, share.tensor, config.hidden,
+                   name + ".self_attn");
     table.norm(layer.mlp_norm, name + ".post_attention_layernorm", config.hidden);
     if (c.moe) {
       bind_moe(table, layer.moe, *c.moe, config.hidden, name + ".mlp");
@@ -143,7 +158,7 @@ std::vector<Binding> bind(Weights& weights, const ModelConfig& config, ExpertSha
   }
   table.norm(weights.final_norm, "model.norm", config.hidden);
   if (!config.tied_embeddings)
-    table.add(weights.head, "lm_head.weight", {config.vocabulary, config.hidden});
+    table.add(weights.head, "lm_head.weight", words, Role::matrix, rows(share.head));
   for (Binding& binding : table.bindings) binding.parameter->name = binding.name;
   return std::move(table.bindings);
 }

@@ -2,11 +2,12 @@
 #pragma once
 #include <vector>
 
-#include "model/config.h"
 #include "model/parameter.h"
+#include "model/share.h"
 
 namespace farskip::model {
 
+/// Shapes are those of the whole model; a rank with a share has fewer heads, widths and rows.
 struct AttentionWeights {
   // mla: q is [heads (nope + rope), hidden], or q_a [q_rank, hidden], norm and q_b instead.
   // gqa: q [heads dim, hidden], k and v [kv_heads dim, hidden], norms [dim].
@@ -16,7 +17,9 @@ struct AttentionWeights {
   Parameter kv_b;                        ///< [heads (nope + v), kv_rank]
   Parameter k, k_bias, k_norm, v, v_bias;
   Parameter gate;                 ///< [heads v, hidden]
-  Parameter output, output_bias;  ///< [hidden, heads v]
+  /// [hidden, heads v]; of the ranks that share the heads, whose outputs are added up, the first
+  /// has the bias.
+  Parameter output, output_bias;
 };
 
 struct MlpWeights {
@@ -46,14 +49,25 @@ struct Weights {
   Parameter head;  ///< [vocabulary, hidden]; shares value and gradient with embedding when tied
 };
 
-/// One tensor of the checkpoint and the part of a parameter that it fills:
-/// value[expert] (counted from the first that is held) rows `row` to `row + shape[0]`, or all of
-/// value where it is the only piece.
+/// What is held of a tensor: a fraction of its rows (dimension 0) or columns (1).
+struct Cut {
+  int64_t dim = 0;
+  Fraction part;
+};
+
+/// One tensor of the checkpoint and the part of a parameter that what is held of it fills:
+/// value[expert] (counted from the first that is held) from `row` on, or all of value where it is
+/// the only piece.
 struct Piece {
   std::string name;
-  std::vector<int64_t> shape;
+  std::vector<int64_t> shape;  ///< of the whole tensor
+  Cut cut = {};
   int64_t expert = -1;
   int64_t row = 0;
+
+  std::vector<int64_t> held_shape() const;
+  /// Of the checkpoint's tensor, without copying.
+  at::Tensor held(const at::Tensor& whole) const;
 };
 
 enum class Role { matrix, norm, bias, correction };
@@ -62,27 +76,20 @@ enum class Role { matrix, norm, bias, correction };
 struct Binding {
   Parameter* parameter = nullptr;
   std::string name;  ///< of its first tensor where all experts are held
-  std::vector<int64_t> shape;
+  std::vector<int64_t> shape;  ///< of what is held
   Role role = Role::matrix;
   bool experts = false;  ///< stacked over the experts that this rank holds, not over all
   bool wide = false;     ///< held in float32 (float64 for float64) whatever the model's dtype
-  std::vector<Piece> pieces;
+  std::vector<Piece> pieces = {};
 
   /// The piece's part of a tensor with this binding's shape.
   at::Tensor view(const at::Tensor& stacked, const Piece& piece) const;
 };
 
-/// The part of every layer's experts that a rank holds: experts rank E / size to (rank + 1) E /
-/// size. Everything else is held by all ranks.
-struct ExpertShare {
-  int64_t rank = 0;
-  int64_t size = 1;
-};
-
-/// The one table of names: every parameter that a model of this configuration has (of its share of
-/// the experts), in the order embedding, layers, final norm, head (absent when tied). Resizes
-/// `weights.layers`. InputError if the experts can't be shared out evenly.
-std::vector<Binding> bind(Weights& weights, const ModelConfig& config, ExpertShare share = {});
+/// The one table of names: every parameter that a model of this (whole) configuration has, and
+/// what the share holds of it, in the order embedding, layers, final norm, head (absent when tied).
+/// Resizes `weights.layers`. InputError if the model can't be shared out so (see local_config).
+std::vector<Binding> bind(Weights& weights, const ModelConfig& config, const Share& share = {});
 
 /// Those of a checkpoint's tensors that are not in the table. The head of tied embeddings, which
 /// some files store anyway, is not among them.

@@ -5,11 +5,41 @@
 #include "model/residual_stream.h"
 #include "schedule/layer_program.h"
 #include "schedule/recompute.h"
-#include "schedule/tensor_layer.h"
+#include "schedule/replicated_layer.h"
+#include "schedule/replicated_program.h"
 #include "util/error.h"
 
 namespace farskip::schedule {
 namespace {
+
+void check_ranks(const model::Model& model, const ForwardOptions& options) {
+  const comm::Reducer* reducer = options.ranks.reducer.get();
+  const int64_t parts = reducer ? reducer->group().size() : 1;
+  if (model.share.tensor.count != parts)
+    throw Error(
+        util::concat("a model cut among ", model.share.tensor.count, " ranks ran on ", parts));
+  const bool gradients = at::GradMode::is_enabled() && !options.cache;
+  if (reducer && gradients)
+    throw Error("ranks that all have all tokens (all-reduce) only infer: found gradients on");
+  if (options.rows.defined() && gradients)
+    throw Error("a pass for some rows only infers: found gradients on");
+}
+
+/// Rows of the embedding, of which every rank may have some.
+at::Tensor embed(const model::Model& model, const at::Tensor& tokens,
+                 const model::ExpertRanks& ranks) {
+  const model::Fraction& part = model.share.embedding;
+  if (part.count == 1) return model::embedding(tokens, model.weights.embedding);
+  const int64_t words = model.config.vocabulary, last = part.size(words) - 1;
+  const at::Tensor own = tokens - part.begin(words);
+  const at::Tensor missing = own.lt(0).logical_or(own.gt(last));
+  const at::Tensor rows = model::embedding(own.clamp(0, last), model.weights.embedding)
+                              .masked_fill(missing.unsqueeze(1), 0);
+  return ranks.reducer
+      ->all_reduce({.part = comm::MessageName::Part::embedding}, rows,
+                   ranks.wire.value_or(rows.scalar_type()))
+      .wait();
+}
 
 void check(const model::Model& model, const model::Batch& batch, const ForwardOptions& options) {
   if (batch.size() == 0) throw InputError("tokens: found none, expected at least one");
@@ -18,6 +48,7 @@ void check(const model::Model& model, const model::Batch& batch, const ForwardOp
   util::require(least >= 0 && most < model.config.vocabulary, "tokens",
                 util::concat("id ", least < 0 ? least : most),
                 util::concat("ids from 0 to ", model.config.vocabulary - 1));
+  check_ranks(model, options);
   if (!options.cache) {
     if (!batch.uniform()) throw Error("a batch of unequal or continued sequences needs a KV cache");
     return;
@@ -65,7 +96,7 @@ model::ResidualStream run_layers(const model::Model& model, const model::Batch& 
       model, batch, options,
       model::rope_table(config.layers.front().attention.rope, batch.positions, model.dtype), rows});
 
-  model::ResidualStream stream(model::embedding(batch.tokens, model.weights.embedding));
+  model::ResidualStream stream(embed(model, batch.tokens, options.ranks));
   const auto observe = [&](int64_t k) {
     if (options.on_residual) options.on_residual(k, stream.full());
   };
@@ -76,9 +107,16 @@ model::ResidualStream run_layers(const model::Model& model, const model::Batch& 
       const Pass& p = *pass;
       const model::AttentionContext attention{
           p.batch, p.rope, p.options.cache ? &p.options.cache->layer(k) : nullptr, p.cache_rows};
-      TensorLayer layer(k, p.model.config, p.model.weights.layers[k], attention, p.options, count,
-                        again);
-      run_layer(layer, p.options.connectivity.layer(k), stream);
+      const model::Connectivity& reads = p.options.connectivity;
+      if (p.options.ranks.reducer) {
+        ReplicatedLayer layer(k, p.model, attention, p.options, count, again);
+        const bool partial_next =
+            k + 1 < p.model.config.depth() && reads.layer(k + 1).attention_partial;
+        run_replicated_layer(layer, reads.layer(k), partial_next, stream);
+        return layer.trace();
+      }
+      TensorLayer layer(k, p.model, attention, p.options, count, again);
+      run_layer(layer, reads.layer(k), stream);
       return layer.trace();
     };
     const LayerTrace trace = options.recompute && at::GradMode::is_enabled()
@@ -104,10 +142,6 @@ Ending begin_forward(const model::Model& model, const model::Batch& batch,
   const int64_t chunks =
       options.ranks.size() > 1 ? std::max<int64_t>(1, kEndingChunks / options.ranks.waves) : 1;
   return {model, run_layers(model, batch, options, chunks).release()};
-}
-
-at::Tensor logits(const model::Model& model, const at::Tensor& hidden) {
-  return model::linear(hidden, model.weights.head, {});
 }
 
 }  // namespace farskip::schedule

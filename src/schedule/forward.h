@@ -8,6 +8,7 @@
 #include "model/moe.h"
 #include "model/router.h"
 #include "schedule/ending.h"
+#include "schedule/head.h"
 #include "schedule/part_log.h"
 
 namespace farskip::schedule {
@@ -27,22 +28,24 @@ struct ForwardOptions {
   PartLog* parts = nullptr;
   /// Gives experts in place of the router's choice (model/synthetic_routes.h); empty: the router's.
   std::function<at::Tensor(int64_t layer, int64_t tokens, const model::RouterConfig&)> choose = {};
-  /// Called with x_k, k = 0 .. depth, as soon as it is whole (which settles what is in flight).
+  /// Of the batch's tokens those whose hidden states are asked for, int64 [n]: the last layer's
+  /// experts and messages are for them alone. Undefined: all. Without gradients only.
+  at::Tensor rows = {};
+  /// Called with x_k, k = 0 .. depth (the last one of `rows`), as soon as it is whole (which
+  /// settles what is in flight).
   std::function<void(int64_t k, const at::Tensor& x)> on_residual = {};
   /// Called with the choice of every MoE layer.
   std::function<void(int64_t layer, const model::Routes& routes)> on_routing = {};
 };
 
-/// Hidden states after the final norm [N, hidden], which the head turns into logits.
-/// InputError for tokens outside the vocabulary; segments that do not fit the cache.
+/// Hidden states after the final norm [N or n, hidden], which the head turns into logits.
+/// InputError for tokens outside the vocabulary; segments that do not fit the cache. Error for
+/// gradients where every rank has all tokens (ExpertRanks::reducer): that layout only infers.
 at::Tensor forward(const model::Model& model, const model::Batch& batch,
                    const ForwardOptions& options);
 
 /// The same up to the last layer, for a reader that takes the rest chunk by chunk.
 Ending begin_forward(const model::Model& model, const model::Batch& batch,
                      const ForwardOptions& options);
-
-/// hidden [n, hidden] -> logits [n, vocabulary] in the model's dtype.
-at::Tensor logits(const model::Model& model, const at::Tensor& hidden);
 
 }  // namespace farskip::schedule

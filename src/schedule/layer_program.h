@@ -14,14 +14,16 @@ namespace farskip::schedule {
 /// dispatch and attention's core under the combine. Regular layers get the overlap that their
 /// dependencies allow.
 ///
-/// Layer offers: is_moe(), has_shared(), attends_late(), attention_prepare(x), attend(prepared),
-/// dense(x), dispatch(x) -> sent (launched), experts(sent) -> pending (wave by wave: waits for the
-/// dispatch, computes, launches the combine), shared(sent). Stream offers what
-/// model::ResidualStream does.
+/// Layer offers: is_moe(), has_shared(), attends_late(), attention_prepare(x), keep_rows(stream),
+/// idle(), attend(prepared), dense(x), dispatch(x) -> sent (launched), experts(sent) -> pending
+/// (wave by wave: waits for the dispatch, computes, launches the combine), shared(sent). Stream
+/// offers what model::ResidualStream does.
 template <class Layer, class Stream>
 void run_layer(Layer& layer, model::LayerConnectivity reads, Stream& stream) {
   auto prepared =
       layer.attention_prepare(reads.attention_partial ? stream.partial() : stream.full());
+  layer.keep_rows(stream);
+  if (layer.idle()) return;
 
   if (!layer.is_moe()) {
     if (reads.mlp_outdated) {

@@ -17,18 +17,20 @@ struct LayerTrace {
 class TensorLayer {
  public:
   /// `chunks`: of each wave of the layer's combine. `again`: the layer has run, and is recomputed.
-  TensorLayer(int64_t index, const model::ModelConfig& model, const model::LayerWeights& weights,
-              const model::AttentionContext& attention, const ForwardOptions& options,
-              int64_t chunks, const LayerTrace* again)
+  TensorLayer(int64_t index, const model::Model& model, const model::AttentionContext& attention,
+              const ForwardOptions& options, int64_t chunks, const LayerTrace* again)
       : index_(index),
         chunks_(chunks),
-        hidden_(model.hidden),
+        hidden_(model.config.hidden),
         again_(again),
-        norm_eps_(model.norm_eps),
-        config_(model.layers[index]),
-        weights_(weights),
+        norm_eps_(model.config.norm_eps),
+        config_(model.config.layers[index]),
+        weights_(model.weights.layers[index]),
+        share_(model.share),
         attention_(attention),
-        options_(options) {}
+        options_(options) {
+    if (index + 1 == model.config.depth()) rows_ = options.rows;
+  }
 
   const LayerTrace& trace() const { return trace_; }
 
@@ -58,10 +60,19 @@ class TensorLayer {
     prepared.q = marked(prepared.q, Part::attention_prepare);
     return prepared;
   }
+  /// From here on, the layer works on the tokens whose output is asked for: the rest of what the
+  /// last layer does is for nobody but them.
+  template <class Stream>
+  void keep_rows(Stream& stream) const {
+    if (rows_.defined()) stream.keep(rows_);
+  }
+  /// Whether it then has nothing to do. Not where other ranks may want its experts.
+  bool idle() const { return rows_.defined() && rows_.numel() == 0 && !options_.ranks.courier; }
+
   at::Tensor attend(const model::PreparedAttention& prepared) {
     enter(Part::attend);
-    return marked(model::attend(prepared, weights_.attention, config_.attention, attention_),
-                  Part::attend);
+    const at::Tensor y = model::attend(prepared, weights_.attention, config_.attention, attention_);
+    return marked(rows_.defined() ? y.index_select(0, rows_) : y, Part::attend);
   }
   at::Tensor dense(const at::Tensor& x) {
     enter(Part::dense);
@@ -75,8 +86,9 @@ class TensorLayer {
     if (options_.choose) options.chosen = options_.choose(index_, h.size(0), config_.moe->router);
     options.kept = options_.recompute;
     if (again_) options.again = again_->exchanges;
+    if (options_.ranks.reducer) options.own = share_.experts;
     auto sent = model::dispatch(h, weights_.moe, *config_.moe, options);
-    trace_ = {sent.exchanges, sent.routes};
+    keep_trace(sent);
     for (at::Tensor& ticket : sent.tickets) ticket = marked(ticket, Part::route);
     return sent;
   }
@@ -96,7 +108,22 @@ class TensorLayer {
     return marked(model::mlp(sent.h, weights_.moe.shared), Part::shared);
   }
 
+  const ForwardOptions& options() const { return options_; }
+  int64_t index() const { return index_; }
+  /// Tokens that the layer works on after attention.
+  int64_t tokens() const { return rows_.defined() ? rows_.numel() : attention_.batch.size(); }
+
  private:
+  void keep_trace(const model::Dispatched& sent) {
+    trace_.exchanges = sent.exchanges;
+    if (!trace_.routes) {
+      trace_.routes = sent.routes;
+    } else {  // a layer may send its tokens in several parts
+      trace_.routes->experts = at::cat({trace_.routes->experts, sent.routes.experts});
+      trace_.routes->weights = at::cat({trace_.routes->weights, sent.routes.weights});
+      trace_.routes->scores = at::cat({trace_.routes->scores, sent.routes.scores});
+    }
+  }
   void enter(Part part) {
     if (options_.parts) options_.parts->enter(part, index_);
   }
@@ -113,8 +140,10 @@ class TensorLayer {
   double norm_eps_;
   const model::LayerConfig& config_;
   const model::LayerWeights& weights_;
+  const model::Share& share_;
   const model::AttentionContext& attention_;
   const ForwardOptions& options_;
+  at::Tensor rows_;  ///< int64, those asked for; undefined: all
   LayerTrace trace_;
 };
 

@@ -6,6 +6,8 @@
 #include <cmath>
 #include <deque>
 
+#include "comm/recorded_work.h"
+
 namespace farskip::train {
 namespace {
 
@@ -39,7 +41,12 @@ class Pipeline {
   void add(comm::MessageName name, int64_t bytes, Launch launch, Finish finish) {
     if (waiting_.size() == kInFlight) finish_one();
     const comm::Message message{name, bytes, comm::Clock::now()};
-    waiting_.push_back({message, launch(name.describe()), std::move(finish)});
+    auto work = std::make_unique<comm::RecordedWork>(
+        launch(name.describe()).release(), message,
+        [log = log_](const comm::Message& done, const at::Tensor&) {
+          if (log) log->messages.push_back(done);
+        });
+    waiting_.emplace_back(comm::Pending(std::move(work)), std::move(finish));
   }
   void finish() {
     while (!waiting_.empty()) finish_one();
@@ -47,18 +54,12 @@ class Pipeline {
 
  private:
   void finish_one() {
-    Launched one = std::move(waiting_.front());
+    auto [pending, finish] = std::move(waiting_.front());
     waiting_.pop_front();
-    one.finish(comm::wait(std::move(one.pending), one.message));
-    if (log_) log_->messages.push_back(one.message);
+    finish(pending.wait());
   }
-  struct Launched {
-    comm::Message message;
-    comm::Pending pending;
-    Finish finish;
-  };
   comm::MessageLog* log_;
-  std::deque<Launched> waiting_;
+  std::deque<std::pair<comm::Pending, Finish>> waiting_;
 };
 
 }  // namespace
@@ -73,7 +74,7 @@ GradientSync::GradientSync(model::Model& model, const comm::Grid& grid) : world_
     const int64_t each = (size + group.size() - 1) / group.size();
     owned_.push_back({binding.parameter, std::min(group.rank() * each, size),
                       std::min((group.rank() + 1) * each, size),
-                      binding.experts ? model.share.rank * size : 0});
+                      binding.experts ? model.share.experts.index * size : 0});
     experts.push_back(binding.experts);
   }
   // The last parameters' gradients are whole first.

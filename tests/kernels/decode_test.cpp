@@ -107,6 +107,14 @@ TEST(SmallExperts, MatchesThePlainFormulaForEachTokenAlone) {
         EXPECT_TRUE(at::equal(run(3, 4), y.slice(0, 3, 4)));
         EXPECT_TRUE(at::equal(run(5, 14), y.slice(0, 5, 14)));
         expect_thread_independent([&] { return run(0, 16); });
+        // Ranks that hold some of the experts each: their sums are all of it.
+        const int64_t half = count / 2;
+        const auto some = [&](int64_t first, int64_t n) {
+          return small_experts(x, gate_up.narrow(0, first, n), down.narrow(0, first, n), experts,
+                               weights, accumulate, first);
+        };
+        EXPECT_TRUE(at::allclose(some(0, half) + some(half, count - half), y, 4 * unit(dtype),
+                                 4 * unit(dtype) * y.abs().max().item<double>()));
       }
     }
   }

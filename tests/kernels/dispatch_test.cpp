@@ -78,12 +78,21 @@ TEST(Dispatch, AbsentSlotsHaveNoRowsAndNoGradient) {
   const Plan some = plan(experts, 4, Slots::some);
   EXPECT_EQ(some.rows, experts.ge(0).sum().item<int64_t>());
   EXPECT_EQ(plan(at::full({3, 2}, -1, at::kLong), 4, Slots::some).rows, 0);
+  // The same as those of the experts from 10 on, among others.
+  const Plan of = plan_of(at::where(experts.ge(0), experts + 10, 7), 10, 4);
+  EXPECT_TRUE(of.pairs.equal(some.pairs) && of.rows_of_token.equal(some.rows_of_token));
+  EXPECT_EQ(of.offsets, some.offsets);
   for (const auto dtype : kDtypes) {
     const at::Tensor rows = normal({some.rows, size}, dtype), x = normal({tokens, size}, dtype);
     const at::Tensor sum = scatter_rows(rows, some, tokens);
     EXPECT_TRUE(at::equal(sum, generic::scatter_rows(rows, some, tokens)));
     EXPECT_EQ(sum[5].abs().sum().item<double>(), 0);
     const at::Tensor weights = normal({tokens, 3}, opmath(dtype));
+    for (const auto accumulate : {Accumulate::kOpmath, Accumulate::kDtype}) {
+      const at::Tensor y = combine(rows, weights, some, accumulate);
+      expect_close(y, generic::combine(rows, weights, some, accumulate), "combine");
+      EXPECT_EQ(y[5].abs().sum().item<double>(), 0);
+    }
     const auto found = combine_backward(x, rows, weights, some);
     expect_close(found.weights, generic::combine_backward(x, rows, weights, some).weights,
                  "weights");

@@ -53,7 +53,7 @@ void run_rank(const Plan& plan, const Setting& setting, const fs::path& data, co
     grid.courier = std::make_shared<comm::Courier>(
         comm::delayed(rows, 5 + grid.rank(), std::chrono::milliseconds(3)), counts);
   }
-  const model::ExpertShare share{grid.expert_part(), grid.ep};
+  const auto share = model::Share::of_experts(grid.expert_part(), grid.ep);
   const model::Model teacher =
       model::load_model(golden(plan.model), plan.dtype, at::kCPU, model::Residence::mapped, share);
   model::Model student = teacher.trainable();

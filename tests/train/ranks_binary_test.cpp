@@ -204,6 +204,84 @@ TEST_F(RankVerbs, LogitsGradientsAndFiguresAreThoseOfOneRank) {
   EXPECT_EQ(figures[2], figures[0]);
 }
 
+TEST_F(RankVerbs, AllTokensOnEveryRankGiveWhatOneRankGives) {
+  io::Json config = io::read_json_file(folder_ / "config.json");
+  config["num_attention_heads"] = config["num_key_value_heads"] = 4;
+  io::write_json_file(folder_ / "config.json", config);
+  ASSERT_EQ(run(launch(1, pretrain("model", "--steps 3"))), 0) << log();
+  io::write_safetensors(folder_ / "tokens",
+                        {{"tokens", at::arange(120).remainder(90).view({3, 40})}});
+  const std::string model = " '" + (folder_ / "model").string() + "' ";
+  const auto with = [](int ranks, const std::string& more) {
+    return " --threads 1 --connectivity farskip " +
+           (ranks == 1 ? ""
+                       : "--tp " + std::to_string(ranks) + " --transport all-reduce " + more);
+  };
+  const auto json = [&] {
+    const std::string said = log();
+    return nlohmann::json::parse(said.substr(said.find('{'), said.rfind('}') + 1 - said.find('{')));
+  };
+  std::map<std::string, at::Tensor> one;
+  nlohmann::json generated, sampled, figures;
+  for (const int ranks : {1, 2, 4})
+    for (const std::string& more :
+         {std::string(), std::string("--ep 1 --execution blocking --expert-waves 3")}) {
+      SCOPED_TRACE(util::concat(ranks, " ranks ", more));
+      const fs::path out = folder_ / "logits";
+      ASSERT_EQ(run(launch(ranks, "logits" + model + "--hidden-states --dtype float32 --tokens '" +
+                                      (folder_ / "tokens").string() + "' --out '" + out.string() +
+                                      "'" + with(ranks, more))),
+                0)
+          << log();
+      const auto found = io::read_safetensors(out);
+      if (one.empty()) one = found;
+      ASSERT_EQ(found.size(), one.size());
+      for (const auto& [name, expected] : one)
+        EXPECT_LE((found.at(name) - expected).abs().max().item<double>(),
+                  1e-4 * expected.abs().max().item<double>())
+            << name;
+      for (auto [sampling, expected] : {std::pair{"", &generated},
+                                        {"--temperature 0.8 --top-p 0.9 --seed 5 ", &sampled}}) {
+        ASSERT_EQ(run(launch(ranks, "generate" + model + "--prompt 'It was the best' --json " +
+                                        sampling + "--max-new-tokens 12 --dtype float32" +
+                                        with(ranks, more))),
+                  0)
+            << log();
+        if (expected->is_null()) *expected = json();
+        EXPECT_EQ(json().at("tokens"), expected->at("tokens"));
+        EXPECT_EQ(json().at("text"), expected->at("text"));
+      }
+      ASSERT_EQ(run(launch(ranks, "eval" + model + "--sequence 32 --max-tokens 480 --batch 2 --json"
+                                      " --dtype float32 --teacher" + model +
+                                      "--teacher-connectivity regular --data '" +
+                                      (folder_ / "text.txt").string() + "'" + with(ranks, more))),
+                0)
+          << log();
+      if (figures.is_null()) figures = json();
+      for (const char* key : {"tokens", "loss", "kl", "top1_agreement", "router_agreement"})
+        EXPECT_NEAR(json().at(key).get<double>(), figures.at(key).get<double>(), 1e-4) << key;
+    }
+
+  struct Case {
+    int ranks;
+    std::string command, says;
+  };
+  const std::vector<Case> cases = {
+      {3, "generate" + model + "--prompt a --threads 1", "--tp: found 3, expected a divisor"},
+      {2, "generate" + model + "--prompt a --tp 4", "--tp: found 4, expected 2 ranks"},
+      {2, "generate" + model + "--prompt a --transport all-gather", "does not exist yet"},
+      {2, "generate" + model + "--prompt a --transport all-to-all", "--transport: found all-to-all"},
+      {2, "generate" + model + "--prompt a --dp 2", "--dp: found 2, expected 1"},
+      {1, "generate" + model + "--prompt a --tp 2", "--tp: found 2, expected 1 rank"},
+      {2, "logits" + model + "--tokens x --out y --tp 2 --transport all-to-all", "all-reduce with"},
+      {2, "logits" + model + "--tokens x --out y --tp 2 --ep 3", "--ep: found 3, expected a div"},
+  };
+  for (const Case& c : cases) {
+    EXPECT_EQ(run(launch(c.ranks, c.command)), 2) << c.command << "\n" << log();
+    EXPECT_THAT(log(), HasSubstr(c.says)) << c.command;
+  }
+}
+
 TEST_F(RankVerbs, RanksThatRunDifferentThingsAllStop) {
   const std::string own = (folder_ / "own.sh").string();
   std::ofstream(own) << "exec '" FARSKIP_BINARY "' "

@@ -201,7 +201,7 @@ FARSKIP_INLINE void combine_token(const T* outputs, const float* weights, const 
                                   int64_t from, int64_t to, int64_t size) {
   for_vectors(to - from, [&](int64_t i, auto lanes) FARSKIP_LAMBDA {
     Vec total = {};
-    for (int64_t j = 0; j < top_k; ++j) {
+    for (int64_t j = 0; j < top_k && rows[j] >= 0; ++j) {
       const Vec output = load(outputs + rows[j] * size + from + i, lanes);
       const Vec product = output * weights[pairs[rows[j]]];
       total = by_dtype ? rounded<T>(total + rounded<T>(product)) : total + product;

@@ -75,7 +75,7 @@ struct Kernels {
   /// A negative row ends the list of its token.
   void (*scatter_rows)(const T* rows, const int64_t* rows_of_token, int64_t top_k, T* y,
                        int64_t begin, int64_t end, int64_t size);
-  /// weights [tokens*k], rounded to T when by_dtype.
+  /// weights [tokens*k], rounded to T when by_dtype. A negative row ends the list of its token.
   void (*combine)(const T* outputs, const float* weights, const int64_t* pairs,
                   const int64_t* rows_of_token, int64_t top_k, bool by_dtype, T* y, int64_t begin,
                   int64_t end, int64_t size);

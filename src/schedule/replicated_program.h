@@ -1,0 +1,75 @@
+// The order in which the parts of a layer run where every rank has all tokens and a part of every
+// matrix, written once for every player.
+#pragma once
+#include <utility>
+#include <vector>
+
+#include "comm/message_log.h"
+#include "model/connectivity.h"
+
+namespace farskip::schedule {
+
+/// One layer in the layout of replicated tokens: outputs of attention and MLPs are parts of sums
+/// over the ranks. For farskip, two messages a layer (arXiv 2511.11505, section 5): attention's and
+/// the shared experts' outputs in one, which runs under the routed experts, and the routed experts'
+/// output, which runs under the next layer's attention. `partial_next`: the next layer reads the
+/// stream without the latter. A dense layer's outputs travel as one, and a regular layer's MLP sums
+/// as one.
+///
+/// Messages that no other part of the layer covers are split by tokens into waves, so that one wave
+/// travels while the next is computed: what the dependencies of regular and dense layers allow.
+///
+/// Layer offers what it offers to run_layer(), but for: experts(sent) -> this rank's part of the
+/// sum, waves(covered) -> parts of the tokens, reduce(name, waves, make) -> pending sums of what
+/// make(wave) gives, each launched as soon as it is made. A wave offers begin, count and of(x), its
+/// rows.
+template <class Layer, class Stream>
+void run_replicated_layer(Layer& layer, model::LayerConnectivity reads, bool partial_next,
+                          Stream& stream) {
+  using enum comm::MessageName::Part;
+  auto prepared =
+      layer.attention_prepare(reads.attention_partial ? stream.partial() : stream.full());
+  layer.keep_rows(stream);
+  if (layer.idle()) return;
+  const auto a = layer.attend(std::move(prepared));
+
+  const bool outdated = reads.mlp_outdated;
+  const auto waves = layer.waves(/*covered=*/outdated && layer.is_moe() && partial_next);
+  const auto x = [&](const auto& wave) { return stream.full(wave.begin, wave.count); };
+  const auto of_attention = [&](const auto& wave) { return wave.of(a); };
+  if (!outdated) stream.add_near(layer.reduce(attention, waves, of_attention));
+
+  if (!layer.is_moe()) {
+    stream.add_near(layer.reduce(outdated ? merged : mlp, waves, [&](const auto& wave) {
+      const auto y = layer.dense(x(wave));
+      return outdated ? wave.of(a) + y : y;
+    }));
+    return;
+  }
+
+  std::vector<decltype(layer.dispatch(stream.full()))> sent;
+  const auto send = [&](const auto& wave) -> const auto& {
+    return sent.emplace_back(layer.dispatch(x(wave)));
+  };
+  const bool has_shared = layer.has_shared();
+  if (outdated && has_shared) {
+    stream.add_near(layer.reduce(
+        merged, waves, [&](const auto& wave) { return wave.of(a) + layer.shared(send(wave)); }));
+  } else if (outdated) {
+    auto near = layer.reduce(attention, waves, of_attention);  // before anything is waited for
+    for (const auto& wave : waves) send(wave);
+    stream.add_near(std::move(near));
+  } else if (partial_next && has_shared) {
+    stream.add_near(
+        layer.reduce(shared, waves, [&](const auto& wave) { return layer.shared(send(wave)); }));
+  }
+  const bool dispatched = !sent.empty();
+  size_t next = 0;
+  stream.add_routed(layer.reduce(routed, waves, [&](const auto& wave) {
+    const auto& tokens = dispatched ? sent[next++] : send(wave);
+    const auto r = layer.experts(tokens);
+    return has_shared && !dispatched ? r + layer.shared(tokens) : r;
+  }));
+}
+
+}  // namespace farskip::schedule

@@ -1,0 +1,150 @@
+// What a rank reads and holds of a model.
+#include "model/share.h"
+
+#include <ATen/ATen.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <limits>
+
+#include "io/checkpoint.h"
+#include "model/parameter_count.h"
+#include "support/shared_model.h"
+#include "util/error.h"
+
+namespace farskip::model {
+namespace {
+
+using namespace farskip::test;
+
+TEST(Share, FractionsCoverEverythingOnce) {
+  for (const int64_t count : {1, 2, 3, 4, 7})
+    for (const int64_t n : {7, 8, 99, 1408}) {
+      int64_t next = 0;
+      for (int64_t index = 0; index < count; ++index) {
+        const Fraction part{index, count};
+        EXPECT_EQ(part.begin(n), next);
+        EXPECT_LE(std::abs(part.size(n) * count - n), count);
+        next = part.end(n);
+      }
+      EXPECT_EQ(next, n);
+    }
+}
+
+TEST(Share, SaysWhatRanksCannotShare) {
+  struct Case {
+    std::string model;
+    Share share;
+    std::string says;
+  };
+  const Fraction half{0, 2}, third{0, 3}, quarter{0, 4}, hundredth{0, 100};
+  const std::vector<Case> cases = {
+      {"deepseek_v2", {.tensor = half},
+       "--tp: found 2, expected a divisor of the model's 3 attention heads"},
+      {"qwen3_moe", {.tensor = third}, "--tp: found 3, expected a divisor of the model's 4 att"},
+      {"deepseek_v3", {.experts = third}, "--ep: found 3, expected a divisor of the model's 8 exp"},
+      {"deepseek_v3", {.expert_width = hundredth}, "--tp: found 100, expected at most the 9 hidden"},
+      {"deepseek_v3", {.head = hundredth}, "--tp: found 100, expected at most the vocabulary's 99"},
+  };
+  for (const Case& c : cases) {
+    const ModelConfig config = read_config(golden_directory(c.model) / "config.json");
+    for (const auto& refuse : std::initializer_list<std::function<void()>>{
+             [&] { local_config(config, c.share); },
+             [&] { count_parameters(config, c.share); },
+             [&] { load_model(golden_directory(c.model), at::kFloat, at::kCPU, Residence::mapped,
+                              c.share); }})
+      EXPECT_THAT(refuse, testing::ThrowsMessage<InputError>(testing::StartsWith(
+                              c.says)));
+  }
+  ModelConfig config = read_config(golden_directory("qwen3_moe") / "config.json");
+  for (LayerConfig& layer : config.layers) {
+    layer.attention.heads = 12;
+    layer.attention.kv_heads = 3;
+  }
+  EXPECT_THAT([&] { local_config(config, {.tensor = quarter}); },
+              testing::ThrowsMessage<InputError>(testing::HasSubstr(
+                  "expected a divisor or a multiple of the model's 3 key-value heads")));
+}
+
+class SharedModels : public testing::TestWithParam<std::string> {};
+
+/// Every parameter of a rank from a checkpoint in which all that is not its own is NaN, and in
+/// which it holds an N-th of everything but norms, routers and latent projections.
+TEST_P(SharedModels, ReadAndHoldOnlyTheirPart) {
+  const SharedModel shared(GetParam());
+  const auto checkpoint = io::Checkpoint::open(shared.directory());
+  const ModelConfig config = read_config(shared.directory() / "config.json");
+  const std::filesystem::path poisoned = shared.directory() / "poisoned";
+  const int64_t all = count_parameters(config).total();
+  for (const int64_t size : {2, 4})
+    for (const int64_t ep : {int64_t{1}, size}) {
+      int64_t held_by_all = 0;
+      for (int64_t rank = 0; rank < size; ++rank) {
+        const Share share = replicated_share(rank, size, ep);
+        std::map<std::string, at::Tensor> own;
+        for (const std::string& name : checkpoint.names())
+          own[name] = at::full_like(checkpoint.tensor(name), NAN);
+        Weights names;
+        for (const Binding& binding : bind(names, config, share))
+          for (const Piece& piece : binding.pieces)
+            piece.held(own.at(piece.name)).copy_(piece.held(checkpoint.tensor(piece.name)));
+        std::vector<io::TensorSpec> specs;
+        for (const auto& [name, tensor] : own)
+          specs.push_back({name, tensor.scalar_type(), tensor.sizes().vec()});
+        io::write_checkpoint(poisoned, config.source, specs,
+                             [&](const io::TensorSpec& spec) { return own.at(spec.name); });
+
+        int64_t held = 0, everywhere = 0;
+        Weights whole;
+        std::map<std::string, int64_t> sizes;
+        for (const Binding& binding : bind(whole, config))
+          sizes[binding.name] = c10::multiply_integers(binding.shape);
+        for (const auto residence : {Residence::mapped, Residence::copied}) {
+          const Model model =
+              load_model(poisoned, at::kDouble, at::kCPU, residence, share);
+          held = everywhere = 0;
+          for (const Parameter* parameter : model.parameters()) {
+            EXPECT_TRUE(parameter->value.isfinite().all().item<bool>()) << parameter->name;
+            EXPECT_TRUE(parameter->value.is_contiguous()) << parameter->name;
+            held += parameter->value.numel();
+            if (parameter->value.numel() == sizes.at(parameter->name))
+              everywhere += parameter->value.numel();
+          }
+        }
+        EXPECT_EQ(held, count_parameters(config, share).total());
+        // Uneven widths and vocabularies make parts that differ by a few per cent here.
+        EXPECT_NEAR(static_cast<double>(held - everywhere),
+                    static_cast<double>(all - everywhere) / static_cast<double>(size),
+                    0.06 * static_cast<double>(all));
+        EXPECT_LT(everywhere, all / 4);
+        held_by_all += held - everywhere;
+        if (rank + 1 == size && config.layers[0].attention.kind == AttentionKind::mla)
+          EXPECT_EQ(held_by_all + everywhere, all);
+      }
+    }
+}
+
+TEST_P(SharedModels, DrawTheSameRandomWeights) {
+  const SharedModel shared(GetParam());
+  const ModelConfig config = read_config(shared.directory() / "config.json");
+  Model all = random_model(config, at::kFloat, 7);
+  std::map<std::string, at::Tensor> whole;
+  for (const Binding& binding : bind(all.weights, config))
+    for (const Piece& piece : binding.pieces)
+      whole[piece.name] = binding.view(binding.parameter->value, piece);
+  for (int64_t rank = 0; rank < 4; ++rank) {
+    const Share share = replicated_share(rank, 4, 2);
+    Model own = random_model(config, at::kFloat, 7, share);
+    for (const Binding& binding : bind(own.weights, config, share))
+      for (const Piece& piece : binding.pieces)
+        EXPECT_TRUE(binding.view(binding.parameter->value, piece)
+                        .equal(piece.held(whole.at(piece.name))))
+            << piece.name;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, SharedModels, testing::ValuesIn(golden_models()),
+                         [](const auto& info) { return info.param; });
+
+}  // namespace
+}  // namespace farskip::model

@@ -1,0 +1,310 @@
+// All tokens on every rank, a part of every matrix on each: the same function as one rank's, and
+// the same bits however messages travel.
+#include <gtest/gtest.h>
+
+#include "comm/rendezvous.h"
+#include "comm/substitutes.h"
+#include "schedule/forward.h"
+#include "support/shared_model.h"
+#include "util/error.h"
+
+namespace farskip::schedule {
+namespace {
+
+using namespace farskip::test;
+using comm::Rendezvous;
+using MessagePart = comm::MessageName::Part;
+
+struct Setting {
+  std::string connectivity;
+  at::ScalarType dtype = at::kDouble;
+  int64_t ep = 0;  ///< 0: all ranks share the experts out
+  Execution execution = Execution::overlapped;
+  bool late = false;  ///< messages are
+  int64_t waves = 1;
+  std::optional<at::ScalarType> wire = {};
+};
+
+struct Outcome {
+  at::Tensor hidden, logits;         ///< of whole sequences
+  std::vector<at::Tensor> residuals;  ///< of the same
+  std::vector<at::Tensor> steps;     ///< logits of prefill and decode with a cache
+  at::Tensor kept;                   ///< hidden states of some rows alone
+  comm::MessageLog messages;         ///< of the whole sequences
+  PartLog parts;                     ///< of the same
+};
+
+at::Tensor some_tokens(int64_t rows, int64_t length) {
+  return (at::arange(rows * length) * 37 + 11).remainder(89).view({rows, length});
+}
+
+/// Two sequences of other lengths, cut into prefill, decode and more: rows of a step.
+const std::vector<std::vector<int64_t>> kSteps[] = {
+    {{5, 1, 1, 4, 1}, {9, 1, 1, 1, 1}}, {{1, 1, 7, 1, 6}, {1, 12, 1, 1, 1}}};
+
+std::vector<at::Tensor> step_by_step(const model::Model& model, ForwardOptions options) {
+  std::vector<at::Tensor> found;
+  for (const auto& counts : kSteps) {
+    model::KvCache cache(model.config, 2, 24, model.dtype);
+    options.cache = &cache;
+    const at::Tensor tokens = some_tokens(2, 24);
+    std::vector<int64_t> past = {0, 0};
+    for (size_t step = 0; step < counts[0].size(); ++step) {
+      std::vector<std::vector<int64_t>> rows;
+      for (int64_t row = 0; row < 2; ++row) {
+        const at::Tensor part = tokens[row].narrow(0, past[row], counts[row][step]);
+        rows.emplace_back(part.data_ptr<int64_t>(), part.data_ptr<int64_t>() + part.numel());
+      }
+      const auto batch = model::Batch::rows(rows, past, at::kCPU);
+      found.push_back(logits(model, forward(model, batch, options), options.ranks));
+      for (int64_t row = 0; row < 2; ++row) past[row] += counts[row][step];
+    }
+  }
+  return found;
+}
+
+const at::Tensor& asked_rows() {
+  static const at::Tensor rows = at::tensor({23, 47, 71, 95, 3}, at::kLong);
+  return rows;
+}
+
+Outcome run(const SharedModel& shared, const Setting& setting, const comm::Group& group) {
+  const at::NoGradGuard no_grad;
+  const int64_t rank = group.rank(), size = group.size(), ep = setting.ep ? setting.ep : size;
+  model::ExpertRanks ranks{
+      .execution = setting.execution, .wire = setting.wire, .waves = setting.waves};
+  model::Share share;
+  if (size > 1) {
+    ranks.reducer = std::make_shared<comm::Reducer>(
+        setting.late ? comm::delayed(group, 17 + rank, std::chrono::milliseconds(3)) : group);
+    share = replicated_share(rank, size, ep);
+  }
+  const model::Model model = model::load_model(shared.directory(), setting.dtype, at::kCPU,
+                                               model::Residence::copied, share);
+  const ForwardOptions options{.connectivity = variant(setting.connectivity, model.config.depth()),
+                               .ranks = ranks};
+  const auto batch = model::Batch::whole(some_tokens(4, 24));
+  Outcome outcome;
+  if (ranks.reducer) ranks.reducer->record(&outcome.messages);
+  ForwardOptions watched = options;
+  watched.parts = &outcome.parts;
+  outcome.hidden = forward(model, batch, watched);
+  outcome.logits = logits(model, outcome.hidden, ranks);
+  outcome.parts.leave();
+  if (ranks.reducer) ranks.reducer->record(nullptr);
+  watched = options;
+  watched.on_residual = [&](int64_t, const at::Tensor& x) { outcome.residuals.push_back(x); };
+  watched.rows = asked_rows();
+  outcome.kept = forward(model, batch, watched);
+  watched.rows = at::empty({0}, at::kLong);
+  watched.on_residual = {};
+  const at::Tensor none = forward(model, batch, watched);
+  EXPECT_EQ(logits(model, none, ranks).size(0), 0);
+  outcome.steps = step_by_step(model, options);
+  return outcome;
+}
+
+/// By rank and setting.
+std::vector<std::vector<Outcome>> over_ranks(int64_t size, const SharedModel& model,
+                                             const std::vector<Setting>& settings) {
+  std::vector<std::vector<Outcome>> found(size);
+  Rendezvous::threads(size, [&](Rendezvous& rendezvous) {
+    const comm::Group group = rendezvous.all();
+    for (const Setting& setting : settings)
+      found[rendezvous.rank()].push_back(run(model, setting, group));
+  });
+  return found;
+}
+
+std::string describe(const Setting& setting, int64_t ranks) {
+  return util::concat(setting.connectivity, ", ", ranks, " ranks, ep ", setting.ep, ", ",
+                      at::toString(setting.dtype), ", ", setting.waves, " waves",
+                      setting.late ? ", late" : "",
+                      setting.execution == Execution::blocking ? ", blocking" : "");
+}
+
+class Replicated : public testing::TestWithParam<std::string> {};
+
+TEST_P(Replicated, ComputesWhatOneRankComputes) {
+  const SharedModel model(GetParam());
+  for (const auto& [dtype, tolerance] : {std::pair{at::kDouble, 1e-9}, {at::kFloat, 1e-4}}) {
+    std::vector<Setting> settings;
+    for (const char* connectivity : kVariants) {
+      const auto kind = static_cast<int64_t>(settings.size());
+      settings.push_back({.connectivity = connectivity, .dtype = dtype, .waves = 1 + kind % 3});
+    }
+    const auto one = over_ranks(1, model, settings).front();
+    for (const int64_t size : {2, 4})
+      for (const int64_t ep : {int64_t{0}, int64_t{1}, size / 2}) {
+        for (Setting& setting : settings) setting.ep = ep;
+        const auto ranks = over_ranks(size, model, settings);
+        for (size_t i = 0; i < settings.size(); ++i) {
+          SCOPED_TRACE(describe(settings[i], size));
+          const Outcome& many = ranks.front()[i];
+          EXPECT_LT(relative_error(many.hidden, one[i].hidden), tolerance);
+          EXPECT_LT(relative_error(many.logits, one[i].logits), tolerance);
+          for (size_t k = 0; k < one[i].residuals.size(); ++k)
+            EXPECT_LT(relative_error(many.residuals[k], one[i].residuals[k]), tolerance)
+                << "x_" << k;
+          for (size_t step = 0; step < one[i].steps.size(); ++step)
+            EXPECT_LT(relative_error(many.steps[step], one[i].steps[step]), tolerance)
+                << "step " << step;
+          for (const auto* outcome : {&many, &one[i]})
+            EXPECT_LT(relative_error(outcome->kept,
+                                     outcome->hidden.index_select(0, asked_rows())),
+                      tolerance);
+          for (const auto& other : ranks) {  // every rank samples from the same bits
+            EXPECT_TRUE(other[i].logits.equal(many.logits));
+            EXPECT_TRUE(other[i].steps.back().equal(many.steps.back()));
+          }
+        }
+      }
+  }
+}
+
+TEST_P(Replicated, EveryExecutionGivesTheSameBits) {
+  const SharedModel model(GetParam());
+  for (const int64_t size : {1, 2, 4}) {
+    std::vector<Setting> settings;
+    for (const auto dtype : {at::kFloat, at::kBFloat16})
+      for (const char* connectivity : kVariants) {
+        Setting setting{.connectivity = connectivity, .dtype = dtype};
+        setting.waves = dtype == at::kFloat ? 3 : 1;
+        setting.ep = settings.size() % 2 == 0 ? size : 1;
+        if (connectivity == std::string("attention")) setting.wire = at::kBFloat16;
+        setting.execution = Execution::blocking;
+        settings.push_back(setting);
+        setting.execution = Execution::overlapped;
+        settings.push_back(setting);
+        setting.late = true;
+        settings.push_back(setting);
+      }
+    for (const auto& found : over_ranks(size, model, settings))
+      for (size_t i = 0; i < settings.size(); ++i) {
+        SCOPED_TRACE(describe(settings[i], size));
+        const Outcome& blocking = found[i / 3 * 3];
+        EXPECT_TRUE(found[i].logits.equal(blocking.logits));
+        EXPECT_TRUE(found[i].kept.equal(blocking.kept));
+        for (size_t step = 0; step < blocking.steps.size(); ++step)
+          EXPECT_TRUE(found[i].steps[step].equal(blocking.steps[step])) << "step " << step;
+      }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, Replicated, testing::ValuesIn(golden_models()),
+                         [](const auto& info) { return info.param; });
+
+/// When a part of a layer ended.
+comm::Clock::time_point end_of(const PartLog& log, Part part, int64_t layer) {
+  comm::Clock::time_point end;
+  for (const PartSpan& span : log.spans)
+    if (span.part == part && span.layer == layer) end = span.end;
+  return end;
+}
+
+TEST(ReplicatedMessages, TwoALayerAndUnderCompute) {
+  const SharedModel shared("deepseek_v2");  // a dense layer, then three with shared experts
+  const auto ranks = over_ranks(2, shared, {{"farskip", at::kFloat}, {"regular", at::kFloat},
+                                            {.connectivity = "regular", .waves = 3}});
+  const auto names = [](const Outcome& outcome) {
+    std::string text;
+    for (const comm::Message& message : outcome.messages.messages)
+      text += (text.empty() ? "" : "; ") + message.name.describe();
+    return text;
+  };
+  const auto& [far, regular, waves] = std::tie(ranks[0][0], ranks[0][1], ranks[0][2]);
+  EXPECT_EQ(names(far),
+            "embedding; layer 0 attention and MLP; "
+            "layer 1 attention and MLP; layer 1 routed experts; "
+            "layer 2 attention and MLP; layer 2 routed experts; "
+            "layer 3 attention and MLP; layer 3 routed experts; logits");
+  EXPECT_EQ(names(regular),
+            "embedding; layer 0 attention; layer 0 MLP; layer 1 attention; layer 1 routed experts; "
+            "layer 2 attention; layer 2 routed experts; "
+            "layer 3 attention; layer 3 routed experts; logits");
+  EXPECT_EQ(waves.messages.messages.size(), 2 + 3 * 8);
+  int64_t under = 0;
+  for (const comm::Message& message : far.messages.messages) {
+    const int64_t k = message.name.layer;
+    if (message.name.part == MessagePart::merged && k > 0) {
+      EXPECT_LE(message.launched, end_of(far.parts, Part::experts, k));
+      EXPECT_GE(message.asked, end_of(far.parts, Part::experts, k));
+      ++under;
+    }
+    if (message.name.part == MessagePart::routed && k < 3) {
+      EXPECT_GE(message.asked, end_of(far.parts, Part::attend, k + 1));
+      ++under;
+    }
+    if (message.name.part == MessagePart::merged || message.name.part == MessagePart::routed) {
+      EXPECT_EQ(message.bytes, 96 * 36 * 4);  // two ranks: each sends as much as there is
+    }
+  }
+  EXPECT_EQ(under, 5);
+}
+
+TEST(ReplicatedMessages, OfTheLastLayerOnlyTheRowsThatAreAskedFor) {
+  const SharedModel shared("qwen3_moe");
+  Rendezvous::threads(2, [&](Rendezvous& rendezvous) {
+    const at::NoGradGuard no_grad;
+    const model::Model model = model::load_model(shared.directory(), at::kFloat, at::kCPU,
+                                                 model::Residence::mapped,
+                                                 replicated_share(rendezvous.rank(), 2, 2));
+    const auto reducer = std::make_shared<comm::Reducer>(rendezvous.all());
+    comm::MessageLog log;
+    reducer->record(&log);
+    forward(model, model::Batch::whole(some_tokens(4, 24)),
+            {.connectivity = variant("farskip", 4),
+             .ranks = {.reducer = reducer},
+             .rows = at::tensor({95, 4}, at::kLong)});
+    for (const comm::Message& message : log.messages)
+      EXPECT_EQ(message.bytes, (message.name.layer == 3 ? 2 : 96) * 36 * 4)
+          << message.name.describe();
+    reducer->record(nullptr);
+  });
+}
+
+TEST(ReplicatedShare, KeyValueHeadsFewerThanRanksAreHeldTwice) {
+  for (const int64_t kv_heads : {1, 2}) {
+    const SharedModel shared("qwen3_moe_dense_middle", kv_heads);
+    const auto one = over_ranks(1, shared, {{"farskip"}}), four = over_ranks(4, shared, {{"farskip"}});
+    EXPECT_LT(relative_error(four[0][0].logits, one[0][0].logits), 1e-9);
+    for (size_t step = 0; step < one[0][0].steps.size(); ++step)
+      EXPECT_LT(relative_error(four[0][0].steps[step], one[0][0].steps[step]), 1e-9);
+    const auto config = model::read_config(shared.directory() / "config.json");
+    for (int64_t rank = 0; rank < 4; ++rank) {
+      const auto local = model::local_config(config, replicated_share(rank, 4, 4));
+      EXPECT_EQ(model::KvCache::bytes_per_token(local, 4) * kv_heads,
+                model::KvCache::bytes_per_token(config, 4));
+    }
+  }
+}
+
+TEST(Replicated, RefusesGradientsAndRanksThatTheModelWasNotCutFor) {
+  const SharedModel shared("deepseek_v3");
+  Rendezvous::threads(2, [&](Rendezvous& rendezvous) {
+    const model::ExpertRanks ranks{.reducer = std::make_shared<comm::Reducer>(rendezvous.all())};
+    const auto load = [&](const model::Share& share) {
+      return model::load_model(shared.directory(), at::kFloat, at::kCPU, model::Residence::mapped,
+                               share);
+    };
+    const auto cut = load(replicated_share(rendezvous.rank(), 2, 2));
+    const auto batch = model::Batch::whole(some_tokens(1, 4));
+    const auto connectivity = model::Connectivity::regular(cut.config.depth());
+    const auto fails = [&](const model::Model& model, const model::ExpertRanks& with,
+                           bool gradients, const std::string& says) {
+      const at::AutoGradMode mode(gradients);
+      try {
+        forward(model, batch, {.connectivity = connectivity, .ranks = with});
+        ADD_FAILURE() << "expected: " << says;
+      } catch (const Error& error) {
+        EXPECT_NE(std::string(error.what()).find(says), std::string::npos) << error.what();
+      }
+    };
+    fails(cut, ranks, true, "only infer");
+    fails(cut, {}, false, "cut among 2 ranks");
+    fails(load({}), ranks, false, "cut among 1 ranks");
+  });
+}
+
+}  // namespace
+}  // namespace farskip::schedule
