@@ -5,8 +5,8 @@
 #include <iostream>
 
 #include "util/error.h"
-#include "util/one_line.h"
 #include "util/memory.h"
+#include "util/one_line.h"
 #include "verbs.h"
 
 namespace {

@@ -71,7 +71,7 @@ TEST(Sampler, IsGreedyAtTemperatureZeroAndTheSameForASeed) {
     Sampler a({.temperature = temperature, .seed = 5}), b({.temperature = temperature, .seed = 5});
     for (int i = 0; i < 50; ++i) EXPECT_EQ(a.sample(logits), b.sample(logits));
   }
-  EXPECT_THROW(Sampler({}).sample(at::tensor({1.0, NAN})), Error);
+  EXPECT_EQ(Sampler({}).sample(at::tensor({1.0, NAN})), -1);
 }
 
 TEST(Sampler, PenalisesWhatHasComeUp) {

@@ -1,0 +1,158 @@
+#include "measure/token_bench.h"
+
+#include <ATen/ATen.h>
+#include <ATen/CPUGeneratorImpl.h>
+#include <c10/core/InferenceMode.h>
+
+#include "comm/substitutes.h"
+#include "schedule/forward.h"
+#include "schedule/head.h"
+
+namespace farskip::measure {
+namespace {
+
+using comm::Clock;
+
+constexpr int64_t kPageTokens = 64;
+
+double seconds(Clock::duration duration) {
+  return std::chrono::duration<double>(duration).count();
+}
+
+/// Runs the passes of one rank.
+class Bench {
+ public:
+  Bench(const model::Model& model, const model::ExpertRanks& ranks, const comm::Group& world,
+        const TokenBenchOptions& options)
+      : model_(model),
+        ranks_(ranks),
+        world_(world),
+        options_(options),
+        pages_((options.prompt + options.decode_steps + kPageTokens - 1) / kPageTokens),
+        cache_(model.config, options.batch * pages_, kPageTokens,
+               at::TensorOptions(model.dtype).device(model.device)) {
+    if (ranks.courier) {
+      const comm::Group nobody = comm::without_network(ranks.rank(), ranks.size());
+      copies_.courier = std::make_shared<comm::Courier>(nobody, nobody);
+    }
+    if (ranks.reducer)
+      copies_.reducer = std::make_shared<comm::Reducer>(
+          comm::without_network(ranks.reducer->group().rank(), ranks.reducer->group().size()));
+    // Decoding reads what no prefill has written: zeros take the time of any other numbers.
+    for (int64_t k = 0; k < model.config.depth(); ++k) {
+      cache_.layer(k).keys.zero_();
+      cache_.layer(k).values.zero_();
+    }
+    seed_ = options.seed + (ranks.reducer ? 0 : 1000003 * world.rank());
+  }
+
+  TokenFigures pass(const Variant& variant) {
+    const c10::InferenceMode inference;
+    model::ExpertRanks ranks = ranks_;
+    if (!variant.network) {
+      ranks.courier = copies_.courier;
+      ranks.reducer = copies_.reducer;
+    }
+    ranks.execution = variant.execution;
+    // Where every message is waited for at once, several are only slower than one.
+    if (variant.execution == model::Execution::blocking) ranks.waves = 1;
+
+    comm::MessageLog log;
+    record(ranks, &log);
+    world_.barrier("benchmark");
+    const auto start = Clock::now();
+    if (options_.decode_steps == 0) {
+      run(variant, ranks, 0, options_.prompt);
+    } else {
+      for (int64_t i = 0; i < options_.decode_steps; ++i)
+        run(variant, ranks, options_.prompt + i, 1);
+    }
+    const double time = seconds(Clock::now() - start);
+    record(ranks, nullptr);
+    return over_ranks(log, time);
+  }
+
+ private:
+  static void record(const model::ExpertRanks& ranks, comm::MessageLog* log) {
+    if (ranks.courier) ranks.courier->record(log);
+    if (ranks.reducer) ranks.reducer->record(log);
+  }
+
+  model::Batch batch(int64_t past, int64_t count) const {
+    const auto generator = at::detail::createCPUGenerator(seed_ + past);
+    const at::Tensor tokens = at::randint(0, model_.whole.vocabulary, {options_.batch, count},
+                                          generator, at::TensorOptions(at::kLong));
+    std::vector<std::vector<int64_t>> rows;
+    for (int64_t b = 0; b < options_.batch; ++b) {
+      const auto* row = tokens[b].const_data_ptr<int64_t>();
+      rows.emplace_back(row, row + count);
+    }
+    auto batch =
+        model::Batch::rows(rows, std::vector<int64_t>(options_.batch, past), model_.device);
+    for (int64_t b = 0; b < options_.batch; ++b) {
+      batch.segments[b].pages.resize(pages_);
+      for (int64_t i = 0; i < pages_; ++i) batch.segments[b].pages[i] = b * pages_ + i;
+    }
+    return batch;
+  }
+
+  /// A forward pass up to the choice of every sequence's next token.
+  void run(const Variant& variant, const model::ExpertRanks& ranks, int64_t past, int64_t count) {
+    schedule::ForwardOptions forward{
+        .connectivity = variant.converted ? options_.converted
+                                          : model::Connectivity::regular(model_.config.depth()),
+        .ranks = ranks,
+        .cache = &cache_};
+    if (count > 1) {
+      forward.rows = at::arange(count - 1, options_.batch * count, count,
+                                at::TensorOptions(at::kLong).device(model_.device));
+    }
+    if (options_.routing != model::Routing::real)
+      forward.choose = [&](int64_t layer, int64_t tokens, const model::RouterConfig& router) {
+        return model::synthetic_experts(options_.routing, tokens, router, seed_ + past + layer);
+      };
+    const at::Tensor hidden = schedule::forward(model_, batch(past, count), forward);
+    schedule::best_tokens(model_, hidden, ranks);
+  }
+
+  TokenFigures over_ranks(const comm::MessageLog& log, double time) const {
+    const comm::Traffic traffic = comm::measure(log, [](const comm::Message&) { return true; });
+    const double steps = static_cast<double>(std::max<int64_t>(1, options_.decode_steps));
+    const at::Tensor own = at::tensor({time, traffic.communication, traffic.exposed,
+                                       static_cast<double>(traffic.bytes) * 1e-6},
+                                      at::kDouble) /
+                           steps;
+    const at::Tensor all = world_.all_gather("figures", own.unsqueeze(0)).wait();
+    const at::Tensor mean = all.mean(0);
+    const auto value = [](const at::Tensor& of, int64_t i) { return of[i].item<double>(); };
+    return {value(all.amax(0), 0), value(mean, 1), value(mean, 2), value(mean, 3)};
+  }
+
+  const model::Model& model_;
+  const model::ExpertRanks& ranks_;
+  const comm::Group& world_;
+  const TokenBenchOptions& options_;
+  int64_t pages_;
+  model::KvCache cache_;
+  model::ExpertRanks copies_;
+  uint64_t seed_;
+};
+
+}  // namespace
+
+std::vector<TokenResult> bench_tokens(const model::Model& model, const model::ExpertRanks& ranks,
+                                      const comm::Group& world,
+                                      const std::vector<Variant>& variants,
+                                      const TokenBenchOptions& options) {
+  Bench bench(model, ranks, world, options);
+  std::vector<TokenResult> results;
+  for (const Variant& variant : variants) results.push_back({variant, {}});
+  for (int64_t round = -options.warmup; round < options.rounds; ++round)
+    for (TokenResult& result : results) {
+      const TokenFigures figures = bench.pass(result.variant);
+      if (round >= 0) result.rounds.push_back(figures);
+    }
+  return results;
+}
+
+}  // namespace farskip::measure

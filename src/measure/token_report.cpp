@@ -1,0 +1,83 @@
+#include "measure/token_report.h"
+
+#include "util/error.h"
+#include "util/table.h"
+
+namespace farskip::measure {
+namespace {
+
+double time(const TokenFigures& f) {
+  return f.time;
+}
+double communication(const TokenFigures& f) {
+  return f.communication;
+}
+double exposed(const TokenFigures& f) {
+  return f.exposed;
+}
+double hidden(const TokenFigures& f) {
+  return f.hidden();
+}
+
+/// Communication of the regular blocking execution, as a share of its time.
+double share(const TokenSetting& setting) {
+  const TokenResult& base = find(setting.variants, kRegularBlocking);
+  return over_rounds(base, communication).median / over_rounds(base, time).median;
+}
+
+}  // namespace
+
+nlohmann::ordered_json TokenReport::json() const {
+  nlohmann::ordered_json rows = nlohmann::ordered_json::array();
+  for (const TokenSetting& setting : settings)
+    for (const TokenResult& result : setting.variants) {
+      nlohmann::ordered_json row = {{"connectivity", result.variant.connectivity_name()},
+                                    {"execution", result.variant.execution_name()},
+                                    {"network", result.variant.network ? "link" : "none"},
+                                    {"link", link},
+                                    {"ranks", ranks},
+                                    {"layout", layout},
+                                    {"batch", setting.batch},
+                                    {"prompt", setting.prompt},
+                                    {"share", share(setting)}};
+      put(row, "speedup", time_ratio(find(setting.variants, kRegularBlocking), result), 1);
+      put(row, "to_bound", time_ratio(result, find(setting.variants, bound_of(result.variant))), 1);
+      put(row, "ms", over_rounds(result, time), 1e3);
+      put(row, "communication_ms", over_rounds(result, communication), 1e3);
+      put(row, "hidden", over_rounds(result, hidden), 1);
+      put(row, "exposed_ms", over_rounds(result, exposed), 1e3);
+      row["megabytes_sent"] = over_rounds(result, [](const auto& f) { return f.megabytes; }).median;
+      rows.push_back(std::move(row));
+    }
+  return {{"rows", std::move(rows)}};
+}
+
+std::string TokenReport::text() const {
+  std::string text;
+  for (const TokenSetting& setting : settings) {
+    text += util::concat(figure, ", ", setting.batch, " x ", setting.prompt, " tokens, ", ranks,
+                         ranks == 1 ? " rank" : " ranks", ranks == 1 ? "" : ", " + layout,
+                         ", link ", link, ": communication is ", percent(share(setting)),
+                         " of regular blocking\n\n");
+    util::Table table({"connectivity", "execution", "ms", "speed-up", "to bound", "communication",
+                       "hidden", "exposed", "MB sent"});
+    for (const TokenResult& result : setting.variants) {
+      const auto& variants = setting.variants;
+      const bool network = result.variant.network;
+      table.add(
+          {result.variant.connectivity_name(),
+           network ? result.variant.execution_name() : "no network",
+           with_spread(over_rounds(result, time), 1e3, 2),
+           with_spread(time_ratio(find(variants, kRegularBlocking), result), 1, 2),
+           with_spread(time_ratio(result, find(variants, bound_of(result.variant))), 1, 2),
+           util::fixed(1e3 * over_rounds(result, communication).median, 2),
+           network ? percent(over_rounds(result, hidden).median) : "",
+           util::fixed(1e3 * over_rounds(result, exposed).median, 2),
+           util::fixed(over_rounds(result, [](const auto& f) { return f.megabytes; }).median, 3)});
+    }
+    text += table.markdown() + "\n";
+  }
+  return text;
+}
+
+}  // namespace farskip::measure
