@@ -28,7 +28,7 @@ std::string settings(bool has_chat_template) {
       setting("top_p", "Top p",
               "<input id=\"top_p\" type=\"number\" min=\"0.05\" max=\"1\" step=\"0.05\" "
               "value=\"1\">"),
-      setting("max_tokens", "Most new tokens",
+      setting("max_tokens", "Limit of new tokens",
               "<input id=\"max_tokens\" type=\"number\" min=\"1\" step=\"1\" value=\"512\">"),
       setting("key", "API key",
               "<input id=\"key\" type=\"password\" autocomplete=\"off\" "
@@ -67,8 +67,8 @@ std::string chat_page(const std::string& model, bool has_chat_template) {
       has_chat_template ? "Ask the model something."
                         : "This model has no chat template: it continues what you write.",
       "</p></div>\n<form id=\"form\">\n<label class=\"hidden\" for=\"input\">Message</label>\n"
-      "<textarea id=\"input\" rows=\"2\" placeholder=\"Enter sends, Shift + Enter begins a new "
-      "line\" autofocus></textarea>\n<button id=\"send\" type=\"submit\">Send</button>\n"
+      "<textarea id=\"input\" rows=\"2\" placeholder=\"Message (Enter sends it)\" "
+      "autofocus></textarea>\n<button id=\"send\" type=\"submit\">Send</button>\n"
       "<button id=\"clear\" type=\"button\">Clear</button>\n</form>\n</section>\n",
       panel(has_chat_template), "</main>\n<script>", page_script(), "</script>\n</body></html>\n");
 }

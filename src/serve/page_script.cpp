@@ -81,14 +81,16 @@ async function ask(prompt) {
       shown.note.textContent = error.message;
     }
   }
-  messages.push({role: 'assistant', content: answer});
+  // What was not answered is not part of the conversation.
+  if (answer) messages.push({role: 'assistant', content: answer});
+  else messages.pop();
   if (reason) shown.note.textContent = summary(reason, usage, began, first);
   under_way = null;
   send.textContent = 'Send';
   input.focus();
 }
 function summary(reason, usage, began, first) {
-  const parts = [{length: 'cut at the most new tokens', stop: '', stopped: 'stopped'}[reason]];
+  const parts = [{length: 'cut at the limit of new tokens', stop: '', stopped: 'stopped'}[reason]];
   if (usage && first !== null) {
     const seconds = (performance.now() - first) / 1000, tokens = usage.completion_tokens;
     parts.push(`${tokens} tokens`, `first after ${duration((first - began) / 1000)}`);
@@ -96,8 +98,8 @@ function summary(reason, usage, began, first) {
   }
   return parts.filter(part => part).join(' · ');
 }
-const duration = seconds => seconds < 1 ? `${(seconds * 1000).toPrecision(3)} ms`
-                                        : `${seconds.toPrecision(3)} s`;
+const duration = seconds => seconds < 1 ? `${+(seconds * 1000).toPrecision(3)} ms`
+                                        : `${+seconds.toPrecision(3)} s`;
 
 get('form').addEventListener('submit', event => {
   event.preventDefault();

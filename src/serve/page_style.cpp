@@ -43,7 +43,7 @@ button:disabled { opacity: 0.5; cursor: default }
 dl { display: grid; grid-template-columns: 1fr 1fr; gap: 10px 14px; margin: 0 0 12px }
 .figure { display: flex; flex-direction: column-reverse; justify-content: flex-end }
 dt { color: var(--soft); font-size: 12px; line-height: 1.3 }
-dd { margin: 0; font-size: 20px; line-height: 1.3; font-variant-numeric: tabular-nums }
+dd { margin: 0; font-size: 20px; line-height: 1.3; white-space: nowrap; font-variant-numeric: tabular-nums }
 #history { width: 100%; height: 44px; display: block; border-bottom: 1px solid var(--line) }
 #history path { fill: none; stroke: var(--accent); stroke-width: 1.5; vector-effect: non-scaling-stroke }
 .caption { font-size: 12px; margin: 4px 0 14px }
