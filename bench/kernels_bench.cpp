@@ -123,30 +123,48 @@ void small_experts_rows(benchmark::State& state) {
 }
 BENCHMARK(small_experts_rows)->ArgNames({"rows", "hidden"})->ArgsProduct({{1, 4, 8}, {512, 2048}});
 
+constexpr int64_t kPageTokens = 64;
+
+/// More sequences than the processor's caches hold, taken in turn.
+class Pages {
+ public:
+  Pages(int64_t sequences, int64_t length) : length_(length), of_(sequences) {
+    for (std::vector<int64_t>& pages : of_)
+      for (int64_t begin = 0; begin < length; begin += kPageTokens) pages.push_back(count_++);
+  }
+  int64_t count() const { return count_; }
+  std::vector<CachedSequence> sequences(int64_t turn, int64_t batch) const {
+    std::vector<CachedSequence> found;
+    for (int64_t b = 0; b < batch; ++b)
+      found.push_back({of_[(turn * batch + b) % of_.size()], length_});
+    return found;
+  }
+
+ private:
+  int64_t length_, count_ = 0;
+  std::vector<std::vector<int64_t>> of_;
+};
+
 void decode_attention_mla(benchmark::State& state) {
-  const int64_t batch = state.range(0), length = state.range(1), slots = 64;
-  const at::Tensor cache = bf16({slots, length, 1, 160});
+  const int64_t batch = state.range(0), length = state.range(1);
+  const Pages pages(64, length);
+  const at::Tensor cache = bf16({pages.count(), kPageTokens, 1, 160});
   const at::Tensor q = bf16({batch, 8, 160});
-  const std::vector<int64_t> lengths(batch, length);
-  std::vector<int64_t> slot(batch);
   measure(state, static_cast<double>(batch * length * 160 * 2), [&](int64_t i) {
-    for (int64_t b = 0; b < batch; ++b) slot[b] = (i * batch + b) % slots;
     benchmark::DoNotOptimize(
-        decode_attention(q, cache, cache.slice(3, 0, 128), slot, lengths, 0.1));
+        decode_attention(q, cache, cache.slice(3, 0, 128), pages.sequences(i, batch), 0.1));
   });
 }
 BENCHMARK(decode_attention_mla)->ArgNames({"batch", "length"})->ArgsProduct({{1, 8}, {512, 8192}});
 
 void decode_attention_grouped(benchmark::State& state) {
-  const int64_t batch = state.range(0), length = state.range(1), slots = 32;
-  const at::Tensor keys = bf16({slots, length, 2, 64});
-  const at::Tensor values = bf16({slots, length, 2, 64});
+  const int64_t batch = state.range(0), length = state.range(1);
+  const Pages pages(32, length);
+  const at::Tensor keys = bf16({pages.count(), kPageTokens, 2, 64});
+  const at::Tensor values = bf16({pages.count(), kPageTokens, 2, 64});
   const at::Tensor q = bf16({batch, 8, 64});
-  const std::vector<int64_t> lengths(batch, length);
-  std::vector<int64_t> slot(batch);
   measure(state, static_cast<double>(batch * length * 2 * 64 * 2 * 2), [&](int64_t i) {
-    for (int64_t b = 0; b < batch; ++b) slot[b] = (i * batch + b) % slots;
-    benchmark::DoNotOptimize(decode_attention(q, keys, values, slot, lengths, 0.1));
+    benchmark::DoNotOptimize(decode_attention(q, keys, values, pages.sequences(i, batch), 0.1));
   });
 }
 BENCHMARK(decode_attention_grouped)

@@ -5,6 +5,7 @@
 #include <iostream>
 
 #include "util/error.h"
+#include "util/one_line.h"
 #include "util/memory.h"
 #include "verbs.h"
 
@@ -25,11 +26,6 @@ constexpr void (*kVerbs[])(CLI::App&) = {app::add_inspect, app::add_logits,   ap
   std::_Exit(code);
 }
 
-/// The first line: LibTorch's messages go on with a stack.
-std::string first_line(const std::string& text) {
-  return text.substr(0, text.find('\n'));
-}
-
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -48,13 +44,11 @@ int main(int argc, char** argv) {
   } catch (const CLI::RuntimeError& failed) {  // of another process, which has said why
     return failed.get_exit_code();
   } catch (const CLI::ParseError& error) {
-    fail(2, first_line(error.what()) + " (see --help)");
+    fail(2, util::one_line(error) + " (see --help)");
   } catch (const InputError& error) {
     fail(2, error.what());
-  } catch (const c10::Error& error) {
-    fail(1, first_line(error.what_without_backtrace()));
   } catch (const std::exception& error) {
-    fail(1, first_line(error.what()));
+    fail(1, util::one_line(error));
   }
   return 0;
 }

@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "comm/backend.h"
+#include "util/one_line.h"
 
 namespace farskip::comm {
 namespace {
@@ -53,11 +54,8 @@ at::Tensor copy(const at::Tensor& x) {
 CommError comm_error(const std::string& what, int64_t rank, int64_t size,
                      const std::exception& error) {
   if (const auto* named = dynamic_cast<const CommError*>(&error)) return *named;
-  // c10d's messages carry a C++ stack and line breaks; a user gets the first line.
-  const auto* theirs = dynamic_cast<const c10::Error*>(&error);
-  const std::string text = theirs ? theirs->what_without_backtrace() : error.what();
   return CommError(
-      util::concat("rank ", rank, " of ", size, ": ", what, ": ", text.substr(0, text.find('\n'))));
+      util::concat("rank ", rank, " of ", size, ": ", what, ": ", util::one_line(error)));
 }
 
 Group::Group(std::shared_ptr<Backend> backend, int64_t rank, int64_t size)

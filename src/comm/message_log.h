@@ -9,11 +9,11 @@
 
 namespace farskip::comm {
 
-/// Which message of a model's pass.
+/// Which message of a training step.
 struct MessageName {
-  enum class Part { dispatch, combine };
+  enum class Part { dispatch, combine, gradients, weights };
 
-  int64_t layer = 0;
+  int64_t layer = 0;  ///< of gradients and weights, the bucket
   Part part = Part::dispatch;
   bool backward = false;  ///< the gradient's message, which travels the other way
   int64_t chunk = -1;     ///< of the tokens, where a message is split; -1 where it is whole
@@ -35,6 +35,9 @@ struct Message {
 struct MessageLog {
   std::vector<Message> messages;  ///< in the order in which they were waited for
 };
+
+/// Waits for a collective and fills in when it was there and how long that took.
+at::Tensor wait(Pending pending, Message& message);
 
 /// Sums over some messages, in seconds.
 struct Traffic {

@@ -1,112 +1,69 @@
 #include "engine/generate.h"
 
-#include <ATen/ATen.h>
-#include <c10/core/InferenceMode.h>
-
 #include <algorithm>
-#include <chrono>
 
+#include "engine/engine.h"
 #include "util/error.h"
 
 namespace farskip::engine {
 namespace {
 
-using Clock = std::chrono::steady_clock;
+/// Keeps what a sequence is told.
+class Collector : public Listener {
+ public:
+  Collector(size_t index, const OnToken& on_token) : index_(index), on_token_(on_token) {}
 
-double milliseconds(Clock::duration duration) {
-  return std::chrono::duration<double, std::milli>(duration).count();
-}
-
-/// A sequence that is still being continued.
-struct Running {
-  size_t index;  ///< of the prompt, and its slot in the cache
-  int64_t length;
-  int64_t last_token;
-};
-
-/// Index of every segment's last token.
-at::Tensor last_rows(const model::Batch& batch) {
-  std::vector<int64_t> rows;
-  int64_t row = 0;
-  for (const model::Segment& segment : batch.segments) rows.push_back((row += segment.count) - 1);
-  return at::tensor(rows, at::kLong).to(batch.tokens.device());
-}
-
-model::Batch next_tokens(const std::vector<Running>& running, at::Device device) {
-  std::vector<std::vector<int64_t>> rows;
-  std::vector<int64_t> past;
-  for (const Running& sequence : running) {
-    rows.push_back({sequence.last_token});
-    past.push_back(sequence.length);
+  bool on_token(const Token& token) override {
+    result.tokens.push_back(token.id);
+    return !on_token_ || on_token_(index_, token.id);
   }
-  model::Batch batch = model::Batch::rows(rows, past, device);
-  for (size_t i = 0; i < running.size(); ++i)
-    batch.segments[i].slot = static_cast<int64_t>(running[i].index);
-  return batch;
-}
+  void on_finish(const Outcome& outcome) override {
+    result.stopped = outcome.finish == Finish::stop;
+    result.ttft_ms = outcome.ttft_ms;
+    result.tbt_ms = outcome.tbt_ms;
+    error = outcome.error;
+  }
+
+  Generated result;
+  std::string error;
+
+ private:
+  size_t index_;
+  const OnToken& on_token_;
+};
 
 }  // namespace
 
 std::vector<Generated> generate(const model::Model& model,
                                 const std::vector<std::vector<int64_t>>& prompts,
                                 const GenerateOptions& options, const OnToken& on_token) {
-  check(options.sampling, model.config.vocabulary);
   util::require(!prompts.empty(), "prompts", "none", "at least one");
   util::require(options.max_new_tokens > 0, "--max-new-tokens", options.max_new_tokens,
                 "a positive number");
-  const c10::InferenceMode inference;
-  int64_t longest = 0;
+  int64_t all = 0, longest = 0;
   for (const auto& prompt : prompts) {
-    util::require(!prompt.empty(), "prompt", "no tokens", "at least one token");
-    longest = std::max<int64_t>(longest, prompt.size());
+    all += std::ssize(prompt);
+    longest = std::max<int64_t>(longest, std::ssize(prompt));
   }
-  model::KvCache cache(model.config, prompts.size(), longest + options.max_new_tokens,
-                       at::TensorOptions(model.dtype).device(model.device));
-  schedule::ForwardOptions forward{.connectivity = options.connectivity, .cache = &cache};
-
-  std::vector<Generated> results(prompts.size());
-  std::vector<Running> running;
-  std::vector<Sampler> samplers;
+  const int64_t count = std::ssize(prompts);
+  Engine engine(model, {.connectivity = options.connectivity,
+                        .cache_bytes = cache_bytes(model, count, longest + options.max_new_tokens),
+                        .max_sequences = count,
+                        .max_batch_tokens = std::max(all, count),
+                        .reuse_prefixes = false});
+  std::vector<std::shared_ptr<Collector>> collectors;
   for (size_t i = 0; i < prompts.size(); ++i) {
-    running.push_back({i, 0, 0});
-    SamplingOptions own = options.sampling;
-    own.seed += i;
-    samplers.emplace_back(own, prompts[i]);
+    Request request{prompts[i], options.sampling, options.max_new_tokens, options.stop_tokens};
+    request.sampling.seed += i;
+    collectors.push_back(std::make_shared<Collector>(i, on_token));
+    engine.submit(std::move(request), collectors.back());
   }
-
-  model::Batch batch =
-      model::Batch::rows(prompts, std::vector<int64_t>(prompts.size(), 0), model.device);
-  const auto start = Clock::now();
-  auto first_token = start;
-  for (bool prefill = true; !running.empty(); prefill = false) {
-    const at::Tensor hidden = schedule::forward(model, batch, forward);
-    const at::Tensor logits = schedule::logits(
-        model, batch.single_tokens() ? hidden : hidden.index_select(0, last_rows(batch)));
-    std::vector<Running> going_on;
-    for (size_t row = 0; row < running.size(); ++row) {
-      Running sequence = running[row];
-      Generated& result = results[sequence.index];
-      sequence.length += batch.segments[row].count;
-      sequence.last_token = samplers[sequence.index].sample(logits[row]);
-      const auto now = Clock::now();
-      if (prefill) {
-        first_token = now;
-        result.ttft_ms = milliseconds(now - start);
-      }
-      result.stopped = std::find(options.stop_tokens.begin(), options.stop_tokens.end(),
-                                 sequence.last_token) != options.stop_tokens.end();
-      if (result.stopped) continue;
-      result.tokens.push_back(sequence.last_token);
-      const auto count = static_cast<int64_t>(result.tokens.size());
-      if (count > 1) result.tbt_ms = milliseconds(now - first_token) / (count - 1);
-      if (on_token && !on_token(sequence.index, sequence.last_token)) {
-        result.stopped = true;
-      } else if (count < options.max_new_tokens) {
-        going_on.push_back(sequence);
-      }
-    }
-    running = std::move(going_on);
-    if (!running.empty()) batch = next_tokens(running, model.device);
+  while (engine.step()) {
+  }
+  std::vector<Generated> results;
+  for (const auto& collector : collectors) {
+    if (!collector->error.empty()) throw Error(collector->error);
+    results.push_back(std::move(collector->result));
   }
   return results;
 }

@@ -18,35 +18,46 @@ at::Tensor with_adjacent_elements(const at::Tensor& tensor) {
   return tensor.stride(-1) == 1 ? tensor : tensor.contiguous();
 }
 
-void check(const at::Tensor& q, const at::Tensor& keys, std::span<const int64_t> slots,
-           std::span<const int64_t> lengths) {
-  for (int64_t b = 0; b < q.size(0); ++b) {
-    if (slots[b] < 0 || slots[b] >= keys.size(0) || lengths[b] < 1 || lengths[b] > keys.size(1)) {
-      throw Error(util::concat("decode_attention: found slot ", slots[b], " with length ",
-                               lengths[b], ", expected a slot below ", keys.size(0),
-                               " and a length from 1 to ", keys.size(1)));
-    }
+void check(const at::Tensor& q, const at::Tensor& keys, std::span<const CachedSequence> sequences) {
+  if (static_cast<int64_t>(sequences.size()) != q.size(0))
+    throw Error(util::concat("decode_attention: found ", sequences.size(), " sequences, expected ",
+                             q.size(0)));
+  for (const CachedSequence& sequence : sequences) {
+    const int64_t room = static_cast<int64_t>(sequence.pages.size()) * keys.size(1);
+    if (sequence.length < 1 || sequence.length > room)
+      throw Error(util::concat("decode_attention: found a length of ", sequence.length,
+                               ", expected one from 1 to ", room));
+    for (const int64_t page : sequence.pages)
+      if (page < 0 || page >= keys.size(0))
+        throw Error(util::concat("decode_attention: found page ", page, ", expected one from 0 to ",
+                                 keys.size(0) - 1));
   }
 }
 
-// Sequences are cut at multiples of kAttentionBlock, so that the bits of one do not depend on the
-// others; heads lie side by side in the cache and so follow each other.
+// Sequences are cut at the ends of pages and at multiples of kAttentionBlock within, so that the
+// bits of one do not depend on the others; heads lie side by side in the cache and so follow each
+// other.
 struct Work {
   std::vector<isa::AttentionItem> items;
   std::vector<int64_t> first;  // [B+1], into items
 };
 
-Work cut(std::span<const int64_t> slots, std::span<const int64_t> lengths, int64_t kv_heads) {
+Work cut(std::span<const CachedSequence> sequences, int64_t page_tokens, int64_t kv_heads) {
   Work work;
-  for (size_t b = 0; b < slots.size(); ++b) {
+  for (size_t b = 0; b < sequences.size(); ++b) {
     work.first.push_back(static_cast<int64_t>(work.items.size()));
-    for (int64_t begin = 0; begin < lengths[b]; begin += isa::kAttentionBlock) {
-      for (int64_t head = 0; head < kv_heads; ++head) {
-        work.items.push_back({.sequence = static_cast<int64_t>(b),
-                              .kv_head = head,
-                              .slot = slots[b],
-                              .begin = begin,
-                              .end = std::min(begin + isa::kAttentionBlock, lengths[b])});
+    int64_t left = sequences[b].length;
+    for (const int64_t page : sequences[b].pages) {
+      const int64_t end = std::min(page_tokens, left);
+      left -= end;
+      for (int64_t begin = 0; begin < end; begin += isa::kAttentionBlock) {
+        for (int64_t head = 0; head < kv_heads; ++head) {
+          work.items.push_back({.sequence = static_cast<int64_t>(b),
+                                .kv_head = head,
+                                .page = page,
+                                .begin = begin,
+                                .end = std::min(begin + isa::kAttentionBlock, end)});
+        }
       }
     }
   }
@@ -57,9 +68,8 @@ Work cut(std::span<const int64_t> slots, std::span<const int64_t> lengths, int64
 }  // namespace
 
 at::Tensor decode_attention(const at::Tensor& q, const at::Tensor& keys, const at::Tensor& values,
-                            std::span<const int64_t> slots, std::span<const int64_t> lengths,
-                            double scale) {
-  check(q, keys, slots, lengths);
+                            std::span<const CachedSequence> sequences, double scale) {
+  check(q, keys, sequences);
   at::Tensor y;
   const bool done = isa::with_kernels(q, [&]<class T>(const isa::Kernels<T>& kernels) {
     const at::Tensor queries = q.contiguous();
@@ -69,7 +79,7 @@ at::Tensor decode_attention(const at::Tensor& q, const at::Tensor& keys, const a
     const int64_t kv_heads = k.size(2);
     const int64_t group = heads / kv_heads;
     const int64_t value_dim = v.size(3);
-    const Work work = cut(slots.first(q.size(0)), lengths.first(q.size(0)), kv_heads);
+    const Work work = cut(sequences, k.size(1), kv_heads);
     const int64_t count = static_cast<int64_t>(work.items.size());
     const at::Tensor partial = empty({count, group, value_dim + 2}, at::kFloat);
     y = empty({q.size(0), heads, value_dim}, q.scalar_type());
@@ -101,7 +111,7 @@ at::Tensor decode_attention(const at::Tensor& q, const at::Tensor& keys, const a
                    }
                  });
   });
-  return done ? y : generic::decode_attention(q, keys, values, slots, lengths, scale);
+  return done ? y : generic::decode_attention(q, keys, values, sequences, scale);
 }
 
 }  // namespace farskip::kernels

@@ -144,16 +144,23 @@ Tensor small_experts(const Tensor& x, const Tensor& gate_up, const Tensor& down,
 }
 
 Tensor decode_attention(const Tensor& q, const Tensor& keys, const Tensor& values,
-                        std::span<const int64_t> slots, std::span<const int64_t> lengths,
-                        double scale) {
+                        std::span<const CachedSequence> sequences, double scale) {
   const auto dtype = opmath(q);
   const int64_t kv_heads = keys.size(2);
   const int64_t group = q.size(1) / kv_heads;
   Tensor result = at::empty({q.size(0), q.size(1), values.size(3)}, q.options());
   for (int64_t b = 0; b < q.size(0); ++b) {
-    // [kv_heads, length, D] and [kv_heads, group, D].
-    const Tensor k = keys[slots[b]].slice(0, 0, lengths[b]).transpose(0, 1).to(dtype);
-    const Tensor v = values[slots[b]].slice(0, 0, lengths[b]).transpose(0, 1).to(dtype);
+    const auto& [pages, length] = sequences[b];
+    const Tensor index =
+        at::tensor(at::IntArrayRef(pages.data(), pages.size()), at::kLong).to(keys.device());
+    const auto of = [&, length = length](const Tensor& cache) {  // [kv_heads, length, dim]
+      return cache.index_select(0, index)
+          .flatten(0, 1)
+          .slice(0, 0, length)
+          .transpose(0, 1)
+          .to(dtype);
+    };
+    const Tensor k = of(keys), v = of(values);
     const Tensor scores =
         at::bmm(q[b].view({kv_heads, group, -1}).to(dtype), k.transpose(1, 2)).mul_(scale);
     result[b].copy_(at::bmm(scores.softmax(-1), v).view({q.size(1), -1}));

@@ -31,8 +31,7 @@ at::Tensor small_experts(const at::Tensor& x, const at::Tensor& gate_up, const a
                          const at::Tensor& experts, const at::Tensor& weights,
                          Accumulate accumulate);
 at::Tensor decode_attention(const at::Tensor& q, const at::Tensor& keys, const at::Tensor& values,
-                            std::span<const int64_t> slots, std::span<const int64_t> lengths,
-                            double scale);
+                            std::span<const CachedSequence> sequences, double scale);
 std::optional<int64_t> argmax(const at::Tensor& scores);
 void adamw(at::Tensor value, at::Tensor master, const at::Tensor& gradient, at::Tensor m,
            at::Tensor v, const AdamWStep& step);

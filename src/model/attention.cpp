@@ -2,6 +2,8 @@
 
 #include <ATen/ATen.h>
 
+#include <span>
+
 #include "kernels/causal_attention.h"
 #include "kernels/decode_attention.h"
 #include "kernels/dispatch.h"
@@ -81,7 +83,7 @@ PreparedAttention prepare_grouped(const at::Tensor& h, const AttentionWeights& w
   return prepared;
 }
 
-/// Rows of a cache tensor [slots, capacity, heads, dim], one a token.
+/// Rows of a cache tensor [pages, page_tokens, heads, dim], one a token.
 at::Tensor cache_rows(const at::Tensor& cache) {
   return cache.view({cache.size(0) * cache.size(1), -1});
 }
@@ -144,50 +146,73 @@ at::Tensor core(const at::Tensor& q, KeysValues kv, int64_t rows, const Attentio
   return y.transpose(1, 2).reshape({-1, c.heads * c.v_dim});
 }
 
+/// The tokens of some pages, one after the other.
+at::Tensor in_order(const at::Tensor& cache, const std::vector<int64_t>& pages, int64_t tokens) {
+  if (pages.size() == 1) return cache.select(0, pages.front()).narrow(0, 0, tokens);
+  const at::Tensor index = at::tensor(pages, at::kLong).to(cache.device());
+  return cache.index_select(0, index).flatten(0, 1).narrow(0, 0, tokens);
+}
+
 /// Everything that a segment has, from the cache.
 KeysValues from_cache(const Segment& segment, const AttentionWeights& w, const AttentionConfig& c,
                       const LayerCache& cache) {
   const int64_t total = segment.past + segment.count;
-  const at::Tensor keys = cache.keys.select(0, segment.slot).narrow(0, 0, total);
-  if (c.kind == AttentionKind::gqa)
-    return {keys, cache.values.select(0, segment.slot).narrow(0, 0, total)};
+  const at::Tensor keys = in_order(cache.keys, segment.pages, total);
+  if (c.kind == AttentionKind::gqa) return {keys, in_order(cache.values, segment.pages, total)};
   const at::Tensor rows = keys.squeeze(1);
   return expand_latent(columns(rows, 0, c.kv_rank).contiguous(),
                        columns(rows, c.kv_rank, c.rope_dim).unsqueeze(1), w, c);
 }
 
+/// Some segments that follow one another, and the rows of their tokens.
+struct Run {
+  std::span<const Segment> segments;
+  int64_t row, count;
+  at::Tensor of(const at::Tensor& x) const {
+    return count == x.size(0) ? x : x.narrow(0, row, count);
+  }
+};
+
 /// One new token a sequence. Latent attention stays in the latent space: queries are multiplied
 /// into it and outputs out of it (DeepSeek-V2, section 2.1.2), so that the cache is read as it is.
 at::Tensor decode(const PreparedAttention& p, const AttentionWeights& w, const AttentionConfig& c,
-                  const AttentionContext& context) {
-  std::vector<int64_t> slots, lengths;
-  for (const Segment& segment : context.batch.segments) {
-    slots.push_back(segment.slot);
-    lengths.push_back(segment.past + 1);
-  }
-  const LayerCache& cache = *context.cache;
+                  const LayerCache& cache, const Run& run) {
+  std::vector<kernels::CachedSequence> sequences;
+  for (const Segment& segment : run.segments)
+    sequences.push_back({segment.pages, segment.past + 1});
+  at::Tensor q = run.of(p.q);
   if (c.kind == AttentionKind::gqa)
-    return kernels::decode_attention(p.q, cache.keys, cache.values, slots, lengths, c.softmax_scale)
+    return kernels::decode_attention(q, cache.keys, cache.values, sequences, c.softmax_scale)
         .flatten(1);
   const at::Tensor q_latent = kernels::small_batched_linear_transposed(
-      columns(p.q, 0, c.nope_dim), kv_b_rows(w.kv_b.value, c, 0, c.nope_dim));
-  const at::Tensor q = at::cat({q_latent, columns(p.q, c.nope_dim, c.rope_dim)}, -1);
+      columns(q, 0, c.nope_dim), kv_b_rows(w.kv_b.value, c, 0, c.nope_dim));
+  q = at::cat({q_latent, columns(q, c.nope_dim, c.rope_dim)}, -1);
   const at::Tensor y =
-      kernels::decode_attention(q, cache.keys, cache.values, slots, lengths, c.softmax_scale);
+      kernels::decode_attention(q, cache.keys, cache.values, sequences, c.softmax_scale);
   return kernels::small_batched_linear(y, kv_b_rows(w.kv_b.value, c, c.nope_dim, c.v_dim))
       .flatten(1);
 }
 
-at::Tensor by_segment(const PreparedAttention& p, const AttentionWeights& w,
-                      const AttentionConfig& c, const AttentionContext& context) {
-  std::vector<at::Tensor> outputs;
-  int64_t row = 0;
-  for (const Segment& segment : context.batch.segments) {
-    outputs.push_back(
-        core(p.q.narrow(0, row, segment.count), from_cache(segment, w, c, *context.cache), 1, c));
-    row += segment.count;
-  }
-  return at::cat(outputs);
+/// Of whole sequences of one length, without a look at the cache.
+at::Tensor from_start(const PreparedAttention& p, const AttentionWeights& w,
+                      const AttentionConfig& c, const Run& run) {
+  const KeysValues kv = c.kind == AttentionKind::mla
+                            ? expand_latent(run.of(p.latent), run.of(p.k_rope), w, c)
+                            : KeysValues{run.of(p.k), run.of(p.v)};
+  return core(run.of(p.q), kv, static_cast<int64_t>(run.segments.size()), c);
+}
+
+/// Segments that can be worked on together, cut off the front of those from `first` on.
+Run next_run(const Batch& batch, size_t first, int64_t row) {
+  const auto segments = std::span(batch.segments).subspan(first);
+  const Segment& front = segments.front();
+  const auto alike = [&](const Segment& other) {
+    if (front.past > 0) return front.count == 1 && other.past > 0 && other.count == 1;
+    return other.past == 0 && other.count == front.count;
+  };
+  size_t length = 1;
+  while (length < segments.size() && alike(segments[length])) ++length;
+  return {segments.first(length), row, static_cast<int64_t>(length) * front.count};
 }
 
 }  // namespace
@@ -205,17 +230,22 @@ PreparedAttention attention_prepare(const at::Tensor& h, const AttentionWeights&
 
 at::Tensor attend(const PreparedAttention& p, const AttentionWeights& weights,
                   const AttentionConfig& config, const AttentionContext& context) {
-  at::Tensor y;
-  if (context.batch.uniform()) {
-    const KeysValues kv = config.kind == AttentionKind::mla
-                              ? expand_latent(p.latent, p.k_rope, weights, config)
-                              : KeysValues{p.k, p.v};
-    y = core(p.q, kv, static_cast<int64_t>(context.batch.segments.size()), config);
-  } else if (context.batch.single_tokens()) {
-    y = decode(p, weights, config, context);
-  } else {
-    y = by_segment(p, weights, config, context);
+  std::vector<at::Tensor> outputs;
+  int64_t row = 0;
+  for (size_t first = 0; first < context.batch.segments.size();) {
+    const Run run = next_run(context.batch, first, row);
+    const Segment& segment = run.segments.front();
+    if (segment.past == 0)
+      outputs.push_back(from_start(p, weights, config, run));
+    else if (segment.count == 1)
+      outputs.push_back(decode(p, weights, config, *context.cache, run));
+    else
+      outputs.push_back(
+          core(run.of(p.q), from_cache(segment, weights, config, *context.cache), 1, config));
+    first += run.segments.size();
+    row += run.count;
   }
+  at::Tensor y = outputs.size() == 1 ? outputs.front() : at::cat(outputs);
   if (config.gated) y = y * p.gate;
   return linear(y, weights.output, weights.output_bias);
 }

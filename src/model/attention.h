@@ -15,7 +15,7 @@ struct AttentionContext {
   const Batch& batch;
   const RopeTable& rope;
   LayerCache* cache = nullptr;  ///< null: no cache is read or written
-  at::Tensor cache_rows;        ///< int64 [N]: slot * capacity + position, where tokens are kept
+  at::Tensor cache_rows;        ///< int64 [N]: page * page_tokens + place, where tokens are kept
 };
 
 /// Between the two parts.

@@ -12,17 +12,12 @@ bool Batch::uniform() const {
   });
 }
 
-bool Batch::single_tokens() const {
-  return std::all_of(segments.begin(), segments.end(),
-                     [](const Segment& segment) { return segment.count == 1; });
-}
-
 Batch Batch::whole(const at::Tensor& tokens) {
   const int64_t rows = tokens.size(0), length = tokens.size(1);
   Batch batch;
   batch.tokens = tokens.reshape({rows * length});
   batch.positions = at::arange(length, tokens.options()).repeat({rows});
-  for (int64_t row = 0; row < rows; ++row) batch.segments.push_back({row, 0, length});
+  for (int64_t row = 0; row < rows; ++row) batch.segments.push_back({0, length});
   return batch;
 }
 
@@ -34,7 +29,7 @@ Batch Batch::rows(const std::vector<std::vector<int64_t>>& rows, const std::vect
     const auto count = static_cast<int64_t>(rows[row].size());
     tokens.insert(tokens.end(), rows[row].begin(), rows[row].end());
     for (int64_t i = 0; i < count; ++i) positions.push_back(past[row] + i);
-    batch.segments.push_back({static_cast<int64_t>(row), past[row], count});
+    batch.segments.push_back({past[row], count, {static_cast<int64_t>(row)}});
   }
   batch.tokens = at::tensor(tokens, at::kLong).to(device);
   batch.positions = at::tensor(positions, at::kLong).to(device);

@@ -4,18 +4,18 @@
 
 namespace farskip::model {
 
-KvCache::KvCache(const ModelConfig& config, int64_t slots, int64_t capacity,
+KvCache::KvCache(const ModelConfig& config, int64_t pages, int64_t page_tokens,
                  at::TensorOptions options)
-    : capacity_(capacity) {
+    : pages_(pages), page_tokens_(page_tokens) {
   for (const LayerConfig& layer : config.layers) {
     const AttentionConfig& attention = layer.attention;
     LayerCache cache;
     if (attention.kind == AttentionKind::mla) {
-      cache.keys = at::zeros({slots, capacity, 1, attention.cache_width()}, options);
+      cache.keys = at::empty({pages, page_tokens, 1, attention.cache_width()}, options);
       cache.values = cache.keys.narrow(-1, 0, attention.kv_rank);
     } else {
-      cache.keys = at::zeros({slots, capacity, attention.kv_heads, attention.qk_dim()}, options);
-      cache.values = at::zeros({slots, capacity, attention.kv_heads, attention.v_dim}, options);
+      cache.keys = at::empty({pages, page_tokens, attention.kv_heads, attention.qk_dim()}, options);
+      cache.values = at::empty({pages, page_tokens, attention.kv_heads, attention.v_dim}, options);
     }
     layers_.push_back(std::move(cache));
   }

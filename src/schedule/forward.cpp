@@ -22,19 +22,25 @@ void check(const model::Model& model, const model::Batch& batch, const ForwardOp
     if (!batch.uniform()) throw Error("a batch of unequal or continued sequences needs a KV cache");
     return;
   }
-  for (const model::Segment& segment : batch.segments)
-    util::require(segment.past + segment.count <= options.cache->capacity(), "KV cache",
+  for (const model::Segment& segment : batch.segments) {
+    const int64_t room = std::ssize(segment.pages) * options.cache->page_tokens();
+    util::require(segment.past + segment.count <= room, "KV cache",
                   util::concat("a sequence of ", segment.past + segment.count, " tokens"),
-                  util::concat("at most ", options.cache->capacity()));
+                  util::concat("at most ", room));
+    for (const int64_t page : segment.pages)
+      util::require(page >= 0 && page < options.cache->pages(), "KV cache",
+                    util::concat("page ", page),
+                    util::concat("pages from 0 to ", options.cache->pages() - 1));
+  }
 }
 
-/// Where every token is kept: slot * capacity + position.
-at::Tensor cache_rows(const model::Batch& batch, int64_t capacity) {
+/// Where every token is kept: page * page_tokens + place.
+at::Tensor cache_rows(const model::Batch& batch, int64_t page_tokens) {
   std::vector<int64_t> rows;
   rows.reserve(batch.size());
   for (const model::Segment& segment : batch.segments)
-    for (int64_t i = 0; i < segment.count; ++i)
-      rows.push_back(segment.slot * capacity + segment.past + i);
+    for (int64_t i = segment.past; i < segment.past + segment.count; ++i)
+      rows.push_back(segment.pages[i / page_tokens] * page_tokens + i % page_tokens);
   return at::tensor(rows, at::kLong).to(batch.tokens.device());
 }
 
@@ -53,7 +59,7 @@ model::ResidualStream run_layers(const model::Model& model, const model::Batch& 
   check(model, batch, options);
   const model::ModelConfig& config = model.config;
   at::Tensor rows;
-  if (options.cache) rows = cache_rows(batch, options.cache->capacity());
+  if (options.cache) rows = cache_rows(batch, options.cache->page_tokens());
   // The layers of all families so far share one kind of rotary positions.
   const auto pass = std::make_shared<const Pass>(Pass{
       model, batch, options,

@@ -12,6 +12,13 @@ namespace {
 constexpr int64_t kBucketBytes = int64_t{32} << 20;
 constexpr size_t kInFlight = 3;  ///< buckets
 
+using Part = comm::MessageName::Part;
+
+/// Of a bucket's parts, those that are sent.
+int64_t to_others(const comm::Group& group, const at::Tensor& parts) {
+  return static_cast<int64_t>(parts.nbytes()) / group.size() * (group.size() - 1);
+}
+
 /// Where one rank's part of a parameter lies.
 struct Place {
   int64_t at;            ///< in what the rank has of its bucket
@@ -26,9 +33,13 @@ struct Place {
 class Pipeline {
  public:
   using Finish = std::function<void(const at::Tensor&)>;
-  void add(comm::Pending pending, Finish finish) {
+  explicit Pipeline(comm::MessageLog* log) : log_(log) {}
+  /// `bytes`: sent to other ranks. `launch` gets the name that errors use.
+  template <class Launch>
+  void add(comm::MessageName name, int64_t bytes, Launch launch, Finish finish) {
     if (waiting_.size() == kInFlight) finish_one();
-    waiting_.push_back({std::move(pending), std::move(finish)});
+    const comm::Message message{name, bytes, comm::Clock::now()};
+    waiting_.push_back({message, launch(name.describe()), std::move(finish)});
   }
   void finish() {
     while (!waiting_.empty()) finish_one();
@@ -36,11 +47,18 @@ class Pipeline {
 
  private:
   void finish_one() {
-    auto [pending, finish] = std::move(waiting_.front());
+    Launched one = std::move(waiting_.front());
     waiting_.pop_front();
-    finish(pending.wait());
+    one.finish(comm::wait(std::move(one.pending), one.message));
+    if (log_) log_->messages.push_back(one.message);
   }
-  std::deque<std::pair<comm::Pending, Finish>> waiting_;
+  struct Launched {
+    comm::Message message;
+    comm::Pending pending;
+    Finish finish;
+  };
+  comm::MessageLog* log_;
+  std::deque<Launched> waiting_;
 };
 
 }  // namespace
@@ -139,7 +157,8 @@ void GradientSync::spread(const Bucket& bucket, const at::Tensor& received) {
 
 void GradientSync::reduce(model::GradientQueue* queue) {
   at::NoGradGuard no_grad;
-  Pipeline pipeline;
+  Pipeline pipeline(log_);
+  int64_t number = 0;
   for (const Bucket& bucket : buckets_) {
     const auto waits = [&] {
       return queue && std::any_of(bucket.members.begin(), bucket.members.end(), [&](size_t i) {
@@ -149,8 +168,12 @@ void GradientSync::reduce(model::GradientQueue* queue) {
     while (waits()) queue->run_one();
     const at::Tensor parts = parts_of_gradients(bucket);
     const std::vector<int64_t> splits(bucket.group.size(), bucket.part);
-    pipeline.add(bucket.group.all_to_all("gradient reduction", parts, splits, splits),
-                 [&](const at::Tensor& received) { add_up(bucket, received); });
+    pipeline.add(
+        {number++, Part::gradients}, to_others(bucket.group, parts),
+        [&](const std::string& what) {
+          return bucket.group.all_to_all(what, parts, splits, splits);
+        },
+        [&](const at::Tensor& received) { add_up(bucket, received); });
     peak_bytes_ = std::max(peak_bytes_, static_cast<int64_t>(2 * kInFlight * parts.nbytes()));
   }
   if (queue) queue->drain();
@@ -164,12 +187,17 @@ double GradientSync::norm(const AdamW& optimizer) const {
 
 void GradientSync::update(AdamW& optimizer, double learning_rate, double gradient_scale) {
   at::NoGradGuard no_grad;
-  Pipeline pipeline;
+  Pipeline pipeline(log_);
+  int64_t number = 0;
   optimizer.begin_step();
   for (const Bucket& bucket : buckets_) {
     for (const size_t i : bucket.members) optimizer.update(i, learning_rate, gradient_scale);
-    pipeline.add(bucket.group.all_gather("updated weights", own_values(bucket)),
-                 [&](const at::Tensor& received) { spread(bucket, received); });
+    const at::Tensor values = own_values(bucket);
+    pipeline.add(
+        {number++, Part::weights},
+        (bucket.group.size() - 1) * static_cast<int64_t>(values.nbytes()),
+        [&](const std::string& what) { return bucket.group.all_gather(what, values); },
+        [&](const at::Tensor& received) { spread(bucket, received); });
   }
   for (const size_t i : alone_) optimizer.update(i, learning_rate, gradient_scale);
   pipeline.finish();

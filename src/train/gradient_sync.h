@@ -30,6 +30,8 @@ class GradientSync {
   void spread_values();
   void zero_gradients();
 
+  /// Where messages are recorded as they are waited for; null: nowhere. Must outlive its use.
+  void record(comm::MessageLog* log) { log_ = log; }
   /// Most bytes of buckets in flight at once, sent and received.
   int64_t peak_bytes() const { return peak_bytes_; }
 
@@ -54,6 +56,7 @@ class GradientSync {
   std::vector<Owned> owned_;
   std::vector<Bucket> buckets_;
   std::vector<size_t> alone_;  ///< of owned_: no other rank has them
+  comm::MessageLog* log_ = nullptr;
   int64_t peak_bytes_ = 0;
 };
 

@@ -23,6 +23,26 @@ nlohmann::ordered_json number(double value) {
   return std::isfinite(value) ? nlohmann::ordered_json(value) : nlohmann::ordered_json();
 }
 
+/// Messages are recorded while it lives: those of a step, not those of an evaluation.
+class RecordMessages {
+ public:
+  RecordMessages(comm::Courier* courier, GradientSync& sync, comm::MessageLog& log)
+      : courier_(courier), sync_(sync) {
+    record(&log);
+  }
+  ~RecordMessages() { record(nullptr); }
+  RecordMessages(const RecordMessages&) = delete;
+  RecordMessages& operator=(const RecordMessages&) = delete;
+
+ private:
+  void record(comm::MessageLog* log) {
+    if (courier_) courier_->record(log);
+    sync_.record(log);
+  }
+  comm::Courier* courier_;
+  GradientSync& sync_;
+};
+
 }  // namespace
 
 Trainer::Trainer(model::Model& model, const model::Connectivity& connectivity, Task& task,
@@ -44,6 +64,7 @@ Trainer::Trainer(model::Model& model, const model::Connectivity& connectivity, T
 }
 
 Trainer::StepFigures Trainer::train_step() {
+  const RecordMessages recorded(options_.grid.courier.get(), sync_, messages_);
   Rows rows = loader_.next();
   StepFigures figures;
   // Data may have stretches without a token to learn, but not everywhere.
@@ -89,7 +110,26 @@ void Trainer::add_up(StepFigures& figures, bool& finite) const {
   finite = sum[2].item<double>() == 0;
 }
 
-void Trainer::record_memory(nlohmann::ordered_json& record) const {
+void Trainer::record_messages(nlohmann::ordered_json& record) {
+  using Part = comm::MessageName::Part;
+  const auto add = [&](const char* name, const auto& counts) {
+    const comm::Traffic traffic = comm::measure(
+        messages_, [&](const comm::Message& message) { return counts(message.name); });
+    if (traffic.messages == 0) return;
+    record[name] = {{"messages", traffic.messages},
+                    {"bytes", traffic.bytes},
+                    {"communication_ms", 1e3 * traffic.communication},
+                    {"hidden", traffic.hidden()},
+                    {"exposed_ms", 1e3 * traffic.exposed}};
+  };
+  const auto of_experts = [](const comm::MessageName& name) {
+    return name.part == Part::dispatch || name.part == Part::combine;
+  };
+  add("experts_forward", [&](const auto& name) { return of_experts(name) && !name.backward; });
+  add("experts_backward", [&](const auto& name) { return of_experts(name) && name.backward; });
+  add("gradients", [](const auto& name) { return name.part == Part::gradients; });
+  add("weights", [](const auto& name) { return name.part == Part::weights; });
+  messages_.messages.clear();
   if (options_.grid.size() > 1) record["reduction_bytes"] = sync_.peak_bytes();
   if (options_.grid.courier) record["message_bytes"] = options_.grid.courier->take_peak_bytes();
   if (options_.queue) record["gradient_queue_bytes"] = options_.queue->take_peak_bytes();
@@ -157,7 +197,7 @@ TrainerResult Trainer::run() {
                                   {"tokens_per_second", speed}};
     if (figures.auxiliary != 0) record["balance_loss"] = number(figures.auxiliary);
     if (!figures.updated) record["skipped"] = true;
-    record_memory(record);
+    record_messages(record);
     if (leads()) metrics_->append(record);
     skipped_ = figures.updated ? 0 : skipped_ + 1;
     if (!figures.updated)

@@ -82,8 +82,9 @@ class Trainer {
   };
   StepFigures train_step();
   bool leads() const { return options_.grid.rank() == 0; }
-  /// Most bytes that were held for messages at once since the last call, on this rank.
-  void record_memory(nlohmann::ordered_json& record) const;
+  /// Most bytes that were held for messages at once since the last call, and what became of the
+  /// messages of the step, on this rank.
+  void record_messages(nlohmann::ordered_json& record);
   /// Loss, auxiliary loss and whether all is finite, over the ranks.
   void add_up(StepFigures& figures, bool& finite) const;
   /// The score of the command, which rank 0 runs while the others wait.
@@ -108,9 +109,10 @@ class Trainer {
   EarlyStopping stopping_;
   std::optional<Metrics> metrics_;
   int64_t step_ = 0;
-  int64_t tokens_ = 0;   ///< seen so far
-  int64_t skipped_ = 0;  ///< in a row
-  bool begun_ = false;   ///< the folder of this step's checkpoint holds the model already
+  int64_t tokens_ = 0;         ///< seen so far
+  int64_t skipped_ = 0;        ///< in a row
+  comm::MessageLog messages_;  ///< of the step
+  bool begun_ = false;         ///< the folder of this step's checkpoint holds the model already
 };
 
 }  // namespace farskip::train

@@ -116,27 +116,37 @@ TEST(DecodeAttention, MatchesThePlainFormulaForEachSequenceAlone) {
   struct Case {
     int64_t heads, kv_heads, dim, value_dim;
   };
-  const std::vector<int64_t> slots = {4, 0, 2, 1};
-  const std::vector<int64_t> lengths = {1, 300, 128, 129};
+  // Pages of 160 places: longer than what is worked on at once, and no multiple of it.
+  const std::vector<std::vector<int64_t>> pages = {{4}, {8, 0}, {5}, {2, 3, 7}};
+  const std::vector<CachedSequence> sequences = {
+      {pages[0], 1}, {pages[1], 300}, {pages[2], 128}, {pages[3], 321}};
   for (const auto dtype : kDtypes) {
     for (const Case& c : {Case{1, 1, 9, 5}, {8, 2, 64, 64}, {12, 1, 160, 128}, {6, 6, 33, 17}}) {
       // Values are a part of the keys, as in MLA, or their own strided tensor.
-      const at::Tensor keys = normal({5, 320, c.kv_heads, c.dim}, dtype);
+      const at::Tensor keys = normal({9, 160, c.kv_heads, c.dim}, dtype);
       const at::Tensor apart =
-          normal({5, c.kv_heads, 320, c.value_dim + 3}, dtype).transpose(1, 2).slice(3, 3);
+          normal({9, c.kv_heads, 160, c.value_dim + 3}, dtype).transpose(1, 2).slice(3, 3);
       for (const at::Tensor& values : {keys.slice(3, 0, std::min(c.dim, c.value_dim)), apart}) {
         SCOPED_TRACE(util::concat(at::toString(dtype), " heads ", c.heads, " dim ", c.dim));
         const at::Tensor q = normal({4, c.heads, c.dim}, dtype);
         const double scale = 1 / std::sqrt(static_cast<double>(c.dim));
-        const at::Tensor y = decode_attention(q, keys, values, slots, lengths, scale);
-        expect_close(y, generic::decode_attention(q, keys, values, slots, lengths, scale), "y");
+        const at::Tensor y = decode_attention(q, keys, values, sequences, scale);
+        expect_close(y, generic::decode_attention(q, keys, values, sequences, scale), "y");
+        // The formula itself, on a sequence whose pages are put in order by hand.
+        const at::Tensor k = at::cat({keys[8], keys[0]}).slice(0, 0, 300).to(at::kDouble);
+        const at::Tensor v = at::cat({values[8], values[0]}).slice(0, 0, 300).to(at::kDouble);
+        const int64_t group = c.heads / c.kv_heads;
+        const at::Tensor scores =
+            at::einsum("hgd,lhd->hgl", {q[1].to(at::kDouble).view({c.kv_heads, group, c.dim}), k});
+        const at::Tensor expected =
+            at::einsum("hgl,lhd->hgd", {(scores * scale).softmax(-1), v}).view({c.heads, -1});
+        EXPECT_TRUE(at::allclose(y[1].to(at::kDouble), expected, 4 * unit(dtype), 2 * unit(dtype)));
         if (dtype == at::kDouble || dtype == at::kHalf) continue;
-        const auto alone =
-            decode_attention(q.slice(0, 1, 2), keys, values, std::span(slots).subspan(1),
-                             std::span(lengths).subspan(1), scale);
+        const auto alone = decode_attention(q.slice(0, 1, 2), keys, values,
+                                            std::span(sequences).subspan(1, 1), scale);
         EXPECT_TRUE(at::equal(alone[0], y[1]));
         expect_thread_independent(
-            [&] { return decode_attention(q, keys, values, slots, lengths, scale); });
+            [&] { return decode_attention(q, keys, values, sequences, scale); });
       }
     }
   }
@@ -145,10 +155,11 @@ TEST(DecodeAttention, MatchesThePlainFormulaForEachSequenceAlone) {
 TEST(DecodeAttention, RefusesPositionsOutsideTheCache) {
   const at::Tensor q = normal({1, 2, 8}, at::kFloat);
   const at::Tensor cache = normal({2, 4, 1, 8}, at::kFloat);
-  for (const auto& [slot, length] : {std::pair<int64_t, int64_t>{2, 1}, {-1, 1}, {0, 5}, {0, 0}}) {
-    EXPECT_THROW(decode_attention(q, cache, cache, std::span(&slot, 1), std::span(&length, 1), 1),
-                 Error);
+  for (const auto& [page, length] : {std::pair<int64_t, int64_t>{2, 1}, {-1, 1}, {0, 5}, {0, 0}}) {
+    const CachedSequence sequence{{&page, 1}, length};
+    EXPECT_THROW(decode_attention(q, cache, cache, {&sequence, 1}, 1), Error);
   }
+  EXPECT_THROW(decode_attention(q, cache, cache, {}, 1), Error);
 }
 
 }  // namespace farskip::kernels

@@ -109,7 +109,21 @@ Outcome run(const Plan& plan, const Setting& setting, const fs::path& data, cons
     const auto record = nlohmann::json::parse(line);
     if (record.contains("validation_loss"))
       found[0].validations.push_back(record["validation_loss"].get<double>());
-    if (record.contains("loss")) found[0].losses.push_back(record["loss"].get<double>());
+    if (!record.contains("loss")) continue;
+    found[0].losses.push_back(record["loss"].get<double>());
+    // Every collective of a step is accounted for.
+    for (const auto& [name, ranks] : {std::pair{"experts_forward", setting.ep},
+                                      {"experts_backward", setting.ep},
+                                      {"gradients", setting.ranks},
+                                      {"weights", setting.ranks}}) {
+      EXPECT_EQ(record.contains(name), ranks > 1) << name << " in " << line;
+      if (!record.contains(name)) continue;
+      const auto& messages = record[name];
+      EXPECT_GT(messages["bytes"].get<int64_t>(), 0) << line;
+      EXPECT_GT(messages["communication_ms"].get<double>(), 0) << line;
+      EXPECT_GE(messages["hidden"].get<double>(), 0) << line;
+      EXPECT_LE(messages["hidden"].get<double>(), 1) << line;
+    }
   }
   return found[0];
 }

@@ -151,9 +151,9 @@ void attention(const Attention<T>& a, int64_t begin, int64_t end) {
   for (int64_t index = begin; index < end; ++index) {
     const AttentionItem& item = a.items[index];
     const int64_t count = item.end - item.begin;
-    const T* keys = a.keys + item.slot * a.key_strides[0] + item.begin * a.key_strides[1] +
+    const T* keys = a.keys + item.page * a.key_strides[0] + item.begin * a.key_strides[1] +
                     item.kv_head * a.key_strides[2];
-    const T* values = a.values + item.slot * a.value_strides[0] + item.begin * a.value_strides[1] +
+    const T* values = a.values + item.page * a.value_strides[0] + item.begin * a.value_strides[1] +
                       item.kv_head * a.value_strides[2];
     for (int64_t head = 0; head < a.group; head += kMostRows) {
       const int64_t some = least(kMostRows, a.group - head);

@@ -33,16 +33,16 @@ struct Experts {
 };
 constexpr int64_t kExpertBlock = 32;  ///< rows of a weight in one item of experts_up/experts_down
 
-/// A run of positions of one sequence and key/value head.
+/// A run of places of one page, of one sequence and key/value head.
 struct AttentionItem {
-  int64_t sequence, kv_head, slot, begin, end;
+  int64_t sequence, kv_head, page, begin, end;
 };
-constexpr int64_t kAttentionBlock = 128;  ///< most positions of an item
+constexpr int64_t kAttentionBlock = 128;  ///< most places of an item
 
 template <class T>
 struct Attention {
   const T *q, *keys, *values;                ///< q [B,heads,D] contiguous
-  int64_t key_strides[3], value_strides[3];  ///< of slot, position, head
+  int64_t key_strides[3], value_strides[3];  ///< of page, place, head
   int64_t heads, group, key_dim, value_dim;  ///< group = query heads a key/value head
   float scale;
   const AttentionItem* items;
