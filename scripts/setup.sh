@@ -6,10 +6,10 @@ PYTHON=$ROOT/.venv/bin/python
 JOBS=$(nproc)
 OFFLINE=${OFFLINE:-}
 SYSTEM_PACKAGES=(ccache mold ninja-build nlohmann-json3-dev libcli11-dev libpcre2-dev libutf8proc-dev libgtest-dev
-                 libgmock-dev libbenchmark-dev libgloo-dev pkg-config iproute2)
+                 libgmock-dev libbenchmark-dev libgloo-dev libboost-dev pkg-config iproute2)
 TORCH=torch==2.13.0
 NUMPY=numpy
-ORACLE=(transformers==4.57.6 tokenizers==0.22.2 safetensors)
+ORACLE=(transformers==4.57.6 tokenizers==0.22.2 safetensors openai)
 
 say() { echo "-- $*"; }
 fail() { echo "$(basename "$0"): $*" >&2; exit 1; }

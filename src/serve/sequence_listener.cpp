@@ -1,0 +1,41 @@
+#include "serve/sequence_listener.h"
+
+#include <algorithm>
+
+namespace farskip::serve {
+
+SequenceListener::SequenceListener(const io::Tokenizer& tokenizer, std::vector<std::string> stops,
+                                   std::vector<int64_t> stop_tokens, std::shared_ptr<Inbox> inbox,
+                                   size_t sequence, std::shared_ptr<Metrics> metrics)
+    : with_text_(tokenizer.vocabulary_size()),
+      text_(tokenizer, std::move(stops)),
+      stop_tokens_(std::move(stop_tokens)),
+      inbox_(std::move(inbox)),
+      sequence_(sequence),
+      metrics_(std::move(metrics)) {}
+
+void SequenceListener::on_prompt(const std::vector<engine::Token>& tokens) {
+  inbox_->add(sequence_, {.prompt = tokens});
+}
+
+bool SequenceListener::on_token(const engine::Token& token) {
+  const auto now = Clock::now();
+  if (last_token_)
+    metrics_->between_tokens(std::chrono::duration<double>(now - *last_token_).count());
+  last_token_ = now;
+
+  News news{.tokens = {token}};
+  const bool ends =
+      std::find(stop_tokens_.begin(), stop_tokens_.end(), token.id) != stop_tokens_.end();
+  // A model's vocabulary may be larger than its tokenizer's: such a token has no text.
+  if (!ends && token.id < with_text_) news.text = text_.push(token.id);
+  inbox_->add(sequence_, std::move(news));
+  return !ends && !text_.stopped();
+}
+
+void SequenceListener::on_finish(const engine::Outcome& outcome) {
+  metrics_->finished(outcome);
+  inbox_->add(sequence_, {.text = text_.finish(), .outcome = outcome});
+}
+
+}  // namespace farskip::serve
