@@ -72,41 +72,60 @@ def unpack_books(out):
     return train
 
 
-def table(rows):
-    head = ["held-out books", "loss", "perplexity", "KL to original", "top-1 agreement", "router agreement"]
-    cells = [head] + [[name, f"{r['loss']:.3f}", f"{r['perplexity']:.1f}", f"{r['kl']:.3f}", f"{r['top1_agreement']:.1%}",
-                       f"{r['router_agreement']:.1%}"] for name, r in rows]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
+def table(cells):
+    """Rows of text under a row of headings."""
+    widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
     line = lambda row: "  ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths)))
-    return "\n".join([line(head), "  ".join("-" * w for w in widths), *map(line, cells[1:])])
+    return "\n".join([line(cells[0]), "  ".join("-" * w for w in widths), *map(line, cells[1:])])
 
 
-def two_ranks(steps, out):
-    """Training steps on two ranks over an emulated link, regular against FarSkip: a table, and where the pictures are."""
-    launch, trace = ["launch", "--ranks", 2, "--link", LINK, "--"], out / "step"
-    words = ["bench", "train", "--model", out / "original", "--routing", "real", "--batch", 4, "--sequence", SEQUENCE,
-             "--rounds", 5, "--threads", 1, "--trace", trace, "--json"]
-    possible = subprocess.run([FARSKIP, *map(str, launch), "bench", "train", "--help"], capture_output=True, text=True)
-    link = f"a link of {LINK[:-4]} Mbit/s"
-    if possible.returncode:
-        print(f"-- no emulated link here, so over loopback: {possible.stderr.strip()}")
-        launch, link = ["launch", "--ranks", 2, "--"], "loopback"
-    answer = steps.run(f"Training steps on two ranks over {link}", "two-ranks", launch + words, after=["original"],
-                       answers=True)
-    rows = json.loads(answer[answer.index("{"):])["rows"]
-    head = ["a training step on two ranks", "ms", "speed-up", "communication hidden", "waited, ms"]
-    cells = [head]
-    for row in rows:
-        name = "no network (the bound)" if row["network"] == "none" else row["execution"]
-        ways = row["forward"], row["backward"]
-        sent, waited = (sum(way[key] for way in ways) for key in ("communication_ms", "exposed_ms"))
-        cells.append([f"{row['connectivity']}, {name}", f"{row['step_ms']:.0f}", f"{row['speedup']:.2f}",
-                      "" if row["network"] == "none" else f"{1 - waited / max(sent, 1e-9):.1%}", f"{waited:.0f}"])
-    widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
-    text = "\n".join("  ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths)))
-                     for row in cells)
-    return (f"{text}\nover {link}; communication is {rows[0]['share']:.0%} of the regular blocking step. What happened when, to look "
-            f"at: {shorten(trace)}-farskip-overlapped.html beside -regular-blocking.html (.json for Perfetto)")
+def quality(rows):
+    head = ["held-out books", "loss", "perplexity", "KL to original", "top-1 agreement", "router agreement"]
+    return table([head] + [[name, f"{r['loss']:.3f}", f"{r['perplexity']:.1f}", f"{r['kl']:.3f}", f"{r['top1_agreement']:.1%}",
+                            f"{r['router_agreement']:.1%}"] for name, r in rows])
+
+
+class TwoRanks:
+    """The original on two ranks over an emulated link, regular against FarSkip."""
+
+    def __init__(self, steps, model):
+        self.steps, self.model = steps, model
+        self.launch, self.link = ["launch", "--ranks", 2, "--link", LINK, "--"], f"a link of {LINK[:-4]} Mbit/s"
+        possible = subprocess.run([FARSKIP, *map(str, self.launch), "bench", "train", "--help"], capture_output=True, text=True)
+        if possible.returncode:
+            print(f"-- no emulated link here, so over loopback: {possible.stderr.strip()}")
+            self.launch, self.link = ["launch", "--ranks", 2, "--"], "loopback"
+
+    def bench(self, title, verb, words):
+        """The rows of `farskip bench VERB WORDS`."""
+        answer = self.steps.run(f"{title} on two ranks over {self.link}", f"two-ranks-{verb}", self.launch +
+                                ["bench", verb, "--model", self.model, "--routing", "real", "--threads", 1, *words, "--json"],
+                                after=["original"], answers=True)
+        return json.loads(answer[answer.index("{"):])["rows"]
+
+    def training(self, trace):
+        rows = self.bench("Training steps", "train", ["--batch", 4, "--sequence", SEQUENCE, "--rounds", 5, "--trace", trace])
+        for row in rows:
+            row["ms"] = row["step_ms"]
+            for key in ("communication_ms", "exposed_ms"):
+                row[key] = row["forward"][key] + row["backward"][key]
+        return (f"{self.figures('a training step on two ranks', rows)}. What happened when, to look at: "
+                f"{shorten(trace)}-farskip-overlapped.html beside -regular-blocking.html (.json for Perfetto)")
+
+    def serving(self):
+        first = self.bench("Prompts", "ttft", ["--transport", "all-reduce", "--prompt", 3 * SEQUENCE, "--rounds", 9])
+        next_ = self.bench("Decoding", "tbt", ["--transport", "all-reduce", "--prompt", SEQUENCE, "--batch", 8, "--rounds", 9])
+        return "\n\n".join([self.figures(f"time to the first token, prompt of {3 * SEQUENCE}", first),
+                            self.figures("time between tokens, 8 sequences", next_)])
+
+    def figures(self, title, rows):
+        cells = [[title, "ms", "speed-up", "communication hidden", "waited, ms"]]
+        for row in rows:
+            bound = row["network"] == "none"
+            hidden = 1 - row["exposed_ms"] / max(row["communication_ms"], 1e-9)
+            cells.append([f"{row['connectivity']}, {'no network (the bound)' if bound else row['execution']}", f"{row['ms']:.1f}",
+                          f"{row['speedup']:.2f}", "" if bound else f"{hidden:.1%}", f"{row['exposed_ms']:.1f}"])
+        return f"{table(cells)}\nover {self.link}; communication is {rows[0]['share']:.0%} of regular blocking"
 
 
 def main():
@@ -147,12 +166,13 @@ def main():
                             "--json"], after=[model], answers=True)
         samples.append((title, json.loads(answer)["text"]))
 
-    parallel = two_ranks(steps, out)
-    print(f"\n{table(rows)}\n")
+    ranks = TwoRanks(steps, out / "original")
+    training, serving = ranks.training(out / "step"), ranks.serving()
+    print(f"\n{quality(rows)}\n")
     for title, text in samples:
         print(f"{title}:")
         print(textwrap.indent(textwrap.fill(f"{PROMPT} [...] {' '.join(text.split())}", 100), "    "))
-    print(f"\n{parallel}\n")
+    print(f"\n{training}\n\n{serving}\n")
     for model in ("original", "sft", "fcsd"):
         print(f"{model:9} checkpoint {shorten(out / model)}, loss curve {shorten(out / model / 'loss.svg')}")
 

@@ -112,9 +112,14 @@ void add_run_options(CLI::App& verb, RunOptions& options) {
       ->group(group);
   verb.add_option("--transport", options.transport,
                   "all-to-all: every rank has rows of its own, whose tokens go to their experts; "
-                  "all-reduce (logits, eval, generate): every rank has all tokens and a part of "
+                  "all-reduce (logits, eval, generate, serve, bench ttft, bench tbt): every rank "
+                  "has all tokens and a part of "
                   "every layer")
       ->check(CLI::IsMember({"all-to-all", "all-gather", "all-reduce"}))
+      ->group(group);
+  verb.add_flag("--shard-embedding", options.shard_embedding,
+                "With --transport all-reduce: a rank has only its rows of the embedding; less "
+                "memory for a message that nothing runs under")
       ->group(group);
   verb.add_option("--wire-dtype", options.wire,
                   "Of activations between ranks (default: the model's dtype)")

@@ -19,7 +19,8 @@ struct RunOptions {
                                            wire;
   int threads = 0;
   int64_t ep = 0, tp = 0, dp = 0, waves = 0;  ///< 0: not given
-  double timeout = 60;                        ///< seconds
+  bool shard_embedding = false;
+  double timeout = 60;  ///< seconds
 
   /// What the options ask for, else what the model's config.json says.
   model::Connectivity resolve(const model::ModelConfig& config) const;

@@ -131,13 +131,15 @@ Layout find_layout(const RunOptions& options, int64_t size, Layouts layouts) {
 }
 
 /// Neighbours share the hidden layers of an expert, where fewer ranks than all share the experts.
-model::Share replicated_share(int64_t rank, int64_t size, int64_t ep) {
+/// Every rank has the embedding, unless asked otherwise: a sum over ranks that each know some rows
+/// would have nothing to run under.
+model::Share replicated_share(int64_t rank, int64_t size, int64_t ep, bool shard_embedding) {
   const int64_t width = size / ep;
   const model::Fraction all{rank, size};
   return {.experts = {rank / width, ep},
           .expert_width = {rank % width, width},
           .tensor = all,
-          .embedding = all,
+          .embedding = shard_embedding ? all : model::Fraction{},
           .head = all};
 }
 
@@ -159,11 +161,12 @@ Ranks join(const RunOptions& options, std::vector<Fact> facts, Layouts layouts) 
   facts.emplace_back("--wire-dtype", options.wire.empty() ? "the model's" : options.wire);
   const int64_t waves = options.waves > 0 ? options.waves : kExpertWaves;
   facts.emplace_back("--expert-waves", std::to_string(waves));
+  facts.emplace_back("--shard-embedding", options.shard_embedding ? "yes" : "no");
   found.rendezvous->agree(facts);
   if (layout.replicated) {
     found.grid.world = found.rendezvous->all();
     found.experts.reducer = std::make_shared<comm::Reducer>(found.rendezvous->all());
-    found.share = replicated_share(found.grid.rank(), size, layout.ep);
+    found.share = replicated_share(found.grid.rank(), size, layout.ep, options.shard_embedding);
   } else {
     found.grid = comm::make_grid(*found.rendezvous, layout.ep);
     found.experts.courier = found.grid.courier;
@@ -173,6 +176,8 @@ Ranks join(const RunOptions& options, std::vector<Fact> facts, Layouts layouts) 
   if (!options.wire.empty())
     found.experts.wire = options.wire == "bfloat16" ? at::kBFloat16 : at::kFloat;
   found.experts.waves = waves;
+  util::require(layout.replicated || !options.shard_embedding, "--shard-embedding",
+                "it without effect", "it with --transport all-reduce");
   for (const auto& [name, given] : {std::pair{"--wire-dtype", !options.wire.empty()},
                                     std::pair{"--expert-waves", options.waves > 0}})
     util::require(layout.ep > 1 || layout.replicated || !given, name, "it without effect",

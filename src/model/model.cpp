@@ -3,6 +3,8 @@
 #include <ATen/ATen.h>
 #include <ATen/CPUGeneratorImpl.h>
 
+#include <algorithm>
+#include <iterator>
 #include <map>
 #include <tuple>
 
@@ -46,7 +48,7 @@ class Block {
 /// Copied into `block` where there is one. Without, one piece comes as it is, from the mapped file
 /// if its dtype is right and its rows are whole, and several are copied into the stacked parameter.
 at::Tensor load_parameter(const io::Checkpoint& checkpoint, const Binding& binding,
-                          at::TensorOptions options, std::optional<Block>& block) {
+                          at::TensorOptions options, Block* block) {
   const auto read = [&](const Piece& piece) {
     return piece.held(checkpoint.require(piece.name, piece.shape));
   };
@@ -55,8 +57,7 @@ at::Tensor load_parameter(const io::Checkpoint& checkpoint, const Binding& bindi
   const at::Tensor value =
       block ? block->take(binding.shape, c10::typeMetaToScalarType(options.dtype()))
             : at::empty(binding.shape, options);
-  for (const Piece& piece : binding.pieces)
-    binding.view(value, piece).copy_(read(piece));
+  for (const Piece& piece : binding.pieces) binding.view(value, piece).copy_(read(piece));
   return value;
 }
 
@@ -126,11 +127,18 @@ Model load_model(const std::filesystem::path& directory, std::optional<at::Scala
   const auto checkpoint = io::Checkpoint::open(directory);
 
   const auto bindings = bind(model.weights, model.whole, share);
-  std::optional<Block> block;
-  if (residence == Residence::copied) block.emplace(bindings, model.dtype, device);
+  // Of an embedding a few rows are read at a time: it stays in the file, but where it is the head.
+  const auto copied = [&](const Binding& binding) {
+    return residence == Residence::copied &&
+           (binding.parameter != &model.weights.embedding || model.whole.tied_embeddings);
+  };
+  std::vector<Binding> in_block;
+  std::copy_if(bindings.begin(), bindings.end(), std::back_inserter(in_block), copied);
+  Block block(in_block, model.dtype, device);
   for (const Binding& binding : bindings) {
     const auto options = at::TensorOptions(held_dtype(binding, model.dtype)).device(device);
-    binding.parameter->value = load_parameter(checkpoint, binding, options, block);
+    binding.parameter->value =
+        load_parameter(checkpoint, binding, options, copied(binding) ? &block : nullptr);
   }
   tie(model);
   Weights all;
