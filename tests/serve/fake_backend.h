@@ -1,6 +1,7 @@
 // An engine that says what it is told: it repeats the prompt, over and over.
 #pragma once
 #include <condition_variable>
+#include <limits>
 #include <map>
 #include <mutex>
 #include <thread>
@@ -57,6 +58,12 @@ class FakeBackend final : public Backend {
   void pause(bool paused) {
     const std::lock_guard lock(mutex_);
     paused_ = paused;
+    changed_.notify_all();
+  }
+  /// No sequence gets more tokens than this.
+  void hold_at(int64_t tokens) {
+    const std::lock_guard lock(mutex_);
+    most_tokens_ = tokens;
     changed_.notify_all();
   }
   void fail(const std::string& error) {
@@ -119,7 +126,8 @@ class FakeBackend final : public Backend {
     while (!stopping_) {
       std::vector<Id> ready;
       for (const auto& [id, sequence] : live_)
-        if (!paused_ || sequence.cancelled || failure_) ready.push_back(id);
+        if ((!paused_ && sequence.generated < most_tokens_) || sequence.cancelled || failure_)
+          ready.push_back(id);
       if (ready.empty()) {
         changed_.wait(lock);
         continue;
@@ -153,7 +161,7 @@ class FakeBackend final : public Backend {
   engine::EngineFigures figures_;
   std::optional<engine::Request> last_;
   Id ids_ = 0;
-  int64_t cancelled_ = 0;
+  int64_t cancelled_ = 0, most_tokens_ = std::numeric_limits<int64_t>::max();
   bool paused_ = false, stopping_ = false;
   std::optional<std::string> failure_;
   std::thread thread_;

@@ -194,21 +194,24 @@ TEST(HttpServer, SpeaksHttp10) {
 
 TEST(HttpServer, SendsTokensAsTheyCome) {
   Served served;
-  served.backend.pause(true);
+  served.backend.hold_at(0);
   Client client(served.server.port());
   client.send(Client::post_text("/v1/completions",
-                                R"({"prompt": [10, 11], "max_tokens": 3000, "stream": true})"));
-  // The head is there before any token is.
-  const auto head = client.receive(/*to_head=*/true);
-  EXPECT_EQ(head.status, 200);
-  served.backend.pause(false);
-  const auto first = client.receive_chunk();
-  ASSERT_TRUE(first);
-  EXPECT_THAT(*first, HasSubstr("\"finish_reason\":null"));
-  std::string rest;
-  while (const auto piece = client.receive_chunk()) rest += *piece;
-  EXPECT_THAT(rest, HasSubstr("\"finish_reason\":\"length\""));
-  EXPECT_TRUE(rest.ends_with("data: [DONE]\n\n"));
+                                R"({"prompt": [310, 311, 312], "max_tokens": 3, "stream": true})"));
+  // The head is there before any token is, and every token before the next.
+  EXPECT_EQ(client.receive(/*to_head=*/true).status, 200);
+  for (const int64_t token : {310, 311, 312}) {
+    served.backend.hold_at(token - 309);
+    ClientResponse piece{.body = client.receive_chunk().value_or("")};
+    if (token == 312) {
+      EXPECT_THAT(piece.body, HasSubstr("\"finish_reason\":\"length\""));
+      break;
+    }
+    piece.body += "data: [DONE]\n\n";
+    ASSERT_EQ(piece.events().size(), 1u);
+    EXPECT_EQ(piece.events()[0]["choices"][0]["text"],
+              demo_model().tokenizer.decode(std::vector<int64_t>{token}));
+  }
 }
 
 TEST(HttpServer, GivesUpWhatNobodyWaitsFor) {

@@ -1,0 +1,146 @@
+// serve: OpenAI's HTTP interface on one rank.
+#include <chrono>
+#include <filesystem>
+#include <iostream>
+#include <thread>
+
+#include "options.h"
+#include "serve/engine_backend.h"
+#include "serve/http_server.h"
+#include "util/error.h"
+#include "verbs.h"
+
+namespace farskip::app {
+namespace {
+
+struct Options {
+  std::string model, api_key;
+  std::vector<std::string> names;
+  engine::EngineOptions engine;
+  serve::HttpOptions http;
+  int64_t max_queue = 256;
+  double request_timeout = 600;  ///< seconds
+  bool no_prefix_reuse = false;
+  RunOptions run;
+};
+
+/// The last part of the directory's name.
+std::string name_of(const std::string& model) {
+  const auto path = std::filesystem::weakly_canonical(model);
+  return path.filename().string();
+}
+
+bool is_loopback(const std::string& host) {
+  return host == "localhost" || host == "::1" || host.starts_with("127.");
+}
+
+/// What requests are read against; InputError without a tokenizer.
+serve::ServedModel served(const Options& options, const model::Model& model,
+                          const serve::Backend& backend) {
+  return {.names = options.names.empty() ? std::vector{name_of(options.model)} : options.names,
+          .tokenizer = io::Tokenizer::open(options.model),
+          .chat_template = io::ChatTemplate::open(options.model),
+          .eos_tokens = model.config.eos_tokens,
+          .vocabulary = model.config.vocabulary,
+          .max_sequence = backend.max_sequence()};
+}
+
+void run(const CLI::App& verb, Options& options) {
+  options.run.apply();
+  options.run.refuse_ranks();
+  util::require(verb.count("--api-key") == 0 || !options.api_key.empty(), "--api-key",
+                "an empty text", "a key");
+  const model::Model model = load(options.model, options.run, model::Residence::copied);
+  options.engine.connectivity = options.run.resolve(model.config);
+  options.engine.reuse_prefixes = !options.no_prefix_reuse;
+  options.http.answer =
+      std::chrono::milliseconds(static_cast<int64_t>(options.request_timeout * 1000));
+
+  serve::EngineBackend backend(model, options.engine);
+  serve::ServedModel answers = served(options, model, backend);
+  const std::string name = answers.names.front();
+  serve::Service service(std::move(answers), backend,
+                         {options.api_key, options.engine.max_sequences + options.max_queue});
+  serve::HttpServer server(service, options.http);
+  server.stop_on_signals();
+  const std::string& host = options.http.host;
+  if (!is_loopback(host) && options.api_key.empty())
+    std::cerr << "farskip: warning: --host " << host
+              << " lets everybody who reaches this machine use the model: no --api-key is set\n";
+  std::cout << "Serving " << name << " at http://"
+            << (host.find(':') == std::string::npos ? host : "[" + host + "]") << ":"
+            << server.port() << std::endl;
+  while (!server.finished()) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    if (backend.failure()) server.stop();
+  }
+  if (const auto failure = backend.failure()) throw Error("the engine failed: " + *failure);
+}
+
+void add_server_options(CLI::App& verb, Options& options) {
+  verb.add_option("--host", options.http.host, "Name or address to listen at")
+      ->capture_default_str();
+  verb.add_option("--port", options.http.port, "Port to listen at; 0: any that is free")
+      ->check(CLI::Range(0, 65535))
+      ->capture_default_str();
+  verb.add_option("--api-key", options.api_key,
+                  "What clients must show; by the variable it is not seen in the list of processes "
+                  "(default: none)")
+      ->envname("FARSKIP_API_KEY");
+  verb.add_option("--served-model-name", options.names,
+                  "Names that clients may call the model by; answers to them all (default: the "
+                  "directory's)");
+  verb.add_option("--max-queue", options.max_queue,
+                  "Sequences that may wait beside those that are worked on; one more is told 429")
+      ->check(CLI::Range(int64_t{0}, int64_t{1} << 20))
+      ->capture_default_str();
+  verb.add_option("--request-timeout", options.request_timeout,
+                  "Seconds that an answer may take; then it is told 504")
+      ->check(CLI::Range(0.1, 86400.0))
+      ->capture_default_str();
+  verb.add_option("--max-request-bytes", options.http.max_request_bytes,
+                  "Of a request's body, as 65536, 64KiB, 16MiB; a longer one is told 413 (default: "
+                  "16MiB)")
+      ->transform(CLI::AsSizeValue(true))
+      ->type_name("SIZE");
+}
+
+void add_engine_options(CLI::App& verb, Options& options) {
+  const char* group = "Engine";
+  verb.add_option("--max-sequences", options.engine.max_sequences,
+                  "Sequences that are worked on at once")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 16))
+      ->capture_default_str()
+      ->group(group);
+  verb.add_option("--max-batch-tokens", options.engine.max_batch_tokens,
+                  "Tokens of one forward pass: of every running sequence one, the rest parts of "
+                  "prompts")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 20))
+      ->capture_default_str()
+      ->group(group);
+  verb.add_option("--cache-memory", options.engine.cache_bytes,
+                  "Memory for keys and values, as 512MiB, 4GiB (default: 1GiB)")
+      ->transform(CLI::AsSizeValue(true))
+      ->type_name("SIZE")
+      ->group(group);
+  verb.add_flag("--no-prefix-reuse", options.no_prefix_reuse,
+                "Compute every prompt anew, also where one began like it")
+      ->group(group);
+}
+
+}  // namespace
+
+void add_serve(CLI::App& app) {
+  CLI::App& verb = *app.add_subcommand("serve", "Serves a model over HTTP, as OpenAI does");
+  const auto options = std::make_shared<Options>();
+  add_model(verb, options->model);
+  add_server_options(verb, *options);
+  add_engine_options(verb, *options);
+  add_run_options(verb, options->run);
+  examples(verb, {"farskip serve DeepSeek-V2-Lite",
+                  "farskip serve DeepSeek-V2-Lite --port 8080 --cache-memory 8GiB",
+                  "FARSKIP_API_KEY=secret farskip serve model --host 0.0.0.0"});
+  verb.callback([options, &verb] { run(verb, *options); });
+}
+
+}  // namespace farskip::app
