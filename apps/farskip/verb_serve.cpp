@@ -1,10 +1,12 @@
-// serve: OpenAI's HTTP interface on one rank.
+// serve: OpenAI's HTTP interface. Rank 0 speaks it, the others make the same steps.
 #include <chrono>
+#include <csignal>
 #include <filesystem>
 #include <iostream>
 #include <thread>
 
 #include "options.h"
+#include "ranks.h"
 #include "serve/engine_backend.h"
 #include "serve/http_server.h"
 #include "util/error.h"
@@ -45,14 +47,27 @@ serve::ServedModel served(const Options& options, const model::Model& model,
           .max_sequence = backend.max_sequence()};
 }
 
+/// What the other ranks do. A launcher signals all of them; rank 0 finishes what runs first, and
+/// then lets them go.
+void follow(const model::Model& model, const engine::EngineOptions& options) {
+  std::signal(SIGINT, SIG_IGN);
+  std::signal(SIGTERM, SIG_IGN);
+  engine::Engine(model, options).follow();
+}
+
 void run(const CLI::App& verb, Options& options) {
   options.run.apply();
-  options.run.refuse_ranks();
   util::require(verb.count("--api-key") == 0 || !options.api_key.empty(), "--api-key",
                 "an empty text", "a key");
-  const model::Model model = load(options.model, options.run, model::Residence::copied);
+  const Ranks ranks =
+      join(options.run, {checkpoint_fact(options.model), options_fact(verb)}, Layouts::all_reduce);
+  const model::Model model =
+      load(options.model, options.run, model::Residence::copied, ranks.share, ranks.leads());
   options.engine.connectivity = options.run.resolve(model.config);
   options.engine.reuse_prefixes = !options.no_prefix_reuse;
+  options.engine.ranks = ranks.experts;
+  options.engine.group = ranks.grid.world;
+  if (!ranks.leads()) return follow(model, options.engine);
   options.http.answer =
       std::chrono::milliseconds(static_cast<int64_t>(options.request_timeout * 1000));
 
@@ -139,6 +154,7 @@ void add_serve(CLI::App& app) {
   add_run_options(verb, options->run);
   examples(verb, {"farskip serve DeepSeek-V2-Lite",
                   "farskip serve DeepSeek-V2-Lite --port 8080 --cache-memory 8GiB",
+                  "farskip launch --ranks 2 -- serve Moonlight-16B-A3B --tp 2",
                   "FARSKIP_API_KEY=secret farskip serve model --host 0.0.0.0"});
   verb.callback([options, &verb] { run(verb, *options); });
 }

@@ -20,7 +20,7 @@ namespace {
 /// Rows of logits that exist at once where a prompt's are asked for.
 constexpr int64_t kLogitRows = 64;
 /// An idle engine tells the other ranks so, and notices if one is lost.
-constexpr auto kHeartbeat = std::chrono::seconds(5);
+constexpr auto kHeartbeat = std::chrono::milliseconds(250);
 
 double milliseconds(Clock::duration duration) {
   return std::chrono::duration<double, std::milli>(duration).count();
@@ -340,7 +340,7 @@ bool Engine::step() {
     state_->publish();
     return !works.empty();
   } catch (const std::exception& error) {
-    state_->end_all(Finish::failed, util::one_line(error));
+    state_->end_all(Finish::aborted, util::one_line(error));
     throw;
   }
 }

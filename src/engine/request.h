@@ -32,7 +32,8 @@ enum class Finish {
   stop,       ///< a stop token, or the listener said so
   length,     ///< max_new_tokens
   cancelled,  ///< Engine::cancel
-  failed      ///< see Outcome::error
+  failed,     ///< see Outcome::error
+  aborted     ///< the engine failed, all sequences with it; see Outcome::error
 };
 
 struct Outcome {

@@ -1,5 +1,7 @@
 #include "serve/engine_backend.h"
 
+#include <ATen/Parallel.h>
+
 #include "util/one_line.h"
 
 namespace farskip::serve {
@@ -19,6 +21,7 @@ std::optional<std::string> EngineBackend::failure() const {
 }
 
 void EngineBackend::run() {
+  at::init_num_threads();  // what was set for the process holds for a thread once it asks
   try {
     while (!stopping_)
       if (engine_.wait()) engine_.step();

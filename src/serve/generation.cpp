@@ -128,7 +128,10 @@ void Generation::finish(State& state, const engine::Outcome& outcome) {
       error_.emplace(503, "the request was cancelled");
       break;
     case engine::Finish::failed:
-      error_.emplace(500, "the engine failed: " + outcome.error);
+      error_.emplace(500, outcome.error);
+      break;
+    case engine::Finish::aborted:
+      error_.emplace(503, "the engine failed: " + outcome.error);
   }
 }
 

@@ -98,7 +98,7 @@ std::string Metrics::exposition(const engine::EngineFigures& engine) const {
     text += concat("farskip_http_requests_total{endpoint=\"", key.first, "\",status=\"", key.second,
                    "\"} ", count, "\n");
   text += header("farskip_sequences_total", "counter", "Sequences that ended, by why.");
-  const char* reasons[] = {"stop", "length", "cancelled", "failed"};
+  const char* reasons[] = {"stop", "length", "cancelled", "failed", "aborted"};
   for (size_t i = 0; i < finished_.size(); ++i)
     text += concat("farskip_sequences_total{finish=\"", reasons[i], "\"} ", finished_[i], "\n");
   text += engine_lines(engine);

@@ -275,7 +275,7 @@ TEST(Engine, WhatFailsAStepEndsAllSequences) {
   EXPECT_THROW(engine.step(), std::logic_error);
   for (const auto& recorder : recorders) {
     EXPECT_EQ(recorder->finishes, 1);
-    EXPECT_EQ(recorder->outcome.finish, Finish::failed);
+    EXPECT_EQ(recorder->outcome.finish, Finish::aborted);
     EXPECT_EQ(recorder->outcome.error, "a bug");
   }
   EXPECT_FALSE(engine.step());
@@ -402,7 +402,7 @@ TEST(EngineOnRanks, ALostRankEndsEverySequence) {
                    std::chrono::seconds(2)),
                comm::CommError);
   EXPECT_EQ(recorder->finishes, 1);
-  EXPECT_EQ(recorder->outcome.finish, Finish::failed);
+  EXPECT_EQ(recorder->outcome.finish, Finish::aborted);
   EXPECT_NE(recorder->outcome.error.find("requests"), std::string::npos) << recorder->outcome.error;
 }
 

@@ -8,9 +8,11 @@
 #include <filesystem>
 #include <fstream>
 #include <future>
+#include <iterator>
 
 #include "model/model.h"
 #include "serve/support.h"
+#include "util/error.h"
 
 namespace farskip::serve {
 namespace {
@@ -42,7 +44,7 @@ class ServeBinary : public testing::Test {
 class Process {
  public:
   Process(const std::filesystem::path& model, std::vector<std::string> options,
-          const char* api_key = nullptr)
+          const char* api_key = nullptr, int ranks = 1)
       : log_(model.string() + ".log") {
     std::filesystem::remove(log_);
     pid_ = fork();
@@ -53,6 +55,9 @@ class Process {
       dup2(fileno(file), STDOUT_FILENO);
       dup2(fileno(file), STDERR_FILENO);
       std::vector<std::string> words = {FARSKIP_BINARY, "serve", model.string()};
+      if (ranks > 1)
+        words = {FARSKIP_BINARY, "launch", "--ranks",     std::to_string(ranks),
+                 "--",           "serve",  model.string()};
       words.insert(words.end(), options.begin(), options.end());
       std::vector<char*> argv;
       for (std::string& word : words) argv.push_back(word.data());
@@ -76,12 +81,13 @@ class Process {
       const std::string line = text();
       const size_t end = line.find('\n'), colon = line.rfind(':', end);
       if (end != line.npos)
-        return line.starts_with("Serving") ? std::stoi(line.substr(colon + 1)) : 0;
+        return line.find("Serving") < end ? std::stoi(line.substr(colon + 1)) : 0;
       std::this_thread::sleep_for(std::chrono::milliseconds(50));
     }
     return 0;
   }
   void send(int signal) const { kill(pid_, signal); }
+  pid_t id() const { return pid_; }
   int wait() {
     int status = 0;
     waitpid(pid_, &status, 0);
@@ -167,6 +173,53 @@ TEST_F(ServeBinary, StopsAtOnceWhenAskedTwice) {
   const auto start = std::chrono::steady_clock::now();
   EXPECT_EQ(process.wait(), 0);
   EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(5));
+}
+
+/// Ranks that a launcher has started, in the order of their starts.
+std::vector<pid_t> children(pid_t launcher) {
+  std::ifstream in(util::concat("/proc/", launcher, "/task/", launcher, "/children"));
+  return {std::istream_iterator<pid_t>(in), {}};
+}
+
+TEST_F(ServeBinary, ServesOnTwoRanksUntilOneIsLost) {
+  const std::vector<std::string> options = {"--port",          "0", "--threads",      "1",
+                                            "--max-sequences", "4", "--cache-memory", "8MiB"};
+  auto on_ranks = options;
+  on_ranks.insert(on_ranks.end(), {"--tp", "2", "--timeout", "5"});
+  Process alone(directory_, options), two(directory_, on_ranks, nullptr, 2);
+  ASSERT_GT(alone.port(), 0) << alone.text();
+  ASSERT_GT(two.port(), 0) << two.text();
+  std::this_thread::sleep_for(std::chrono::seconds(6));  // longer than the ranks wait for a message
+  const auto answer = [](int port, int i) {
+    const Json body = {{"prompt", {100 + i, 200 + 3 * i, 300 + 7 * i}},
+                       {"max_tokens", 4 + 2 * i},
+                       {"temperature", i % 2},
+                       {"top_p", 0.9},
+                       {"n", 1 + i % 3},
+                       {"stop", {"e", "zz"}},
+                       {"logprobs", i % 4 == 0 ? Json(2) : Json()},
+                       {"seed", 5}};
+    const auto response = Client(port).post("/v1/completions", body.dump());
+    EXPECT_EQ(response.status, 200) << response.body;
+    std::vector<std::string> texts;
+    for (const Json& choice : response.json()["choices"]) texts.push_back(choice["text"]);
+    return texts;
+  };
+  std::vector<std::future<std::vector<std::string>>> found;
+  for (int i = 0; i < 10; ++i)
+    found.push_back(std::async(std::launch::async, answer, two.port(), i));
+  for (int i = 0; i < 10; ++i) EXPECT_EQ(found[i].get(), answer(alone.port(), i)) << i;
+
+  Client last(two.port());
+  last.send(Client::post_text("/v1/completions", R"({"prompt": "Once", "max_tokens": 900,
+                                                     "ignore_eos": true})"));
+  const auto ranks = children(two.id());
+  ASSERT_EQ(ranks.size(), 2u);
+  kill(ranks[1], SIGKILL);
+  const auto response = last.receive();
+  EXPECT_EQ(response.status, 503) << response.body;
+  EXPECT_THAT(response.body, HasSubstr("rank 0 of 2"));
+  EXPECT_NE(two.wait(), 0);
 }
 
 TEST_F(ServeBinary, TakesItsKeyFromTheEnvironment) {

@@ -138,7 +138,7 @@ class FakeBackend final : public Backend {
         std::optional<engine::Outcome> outcome;
         lock.unlock();
         if (failure)
-          outcome = engine::Outcome{.finish = engine::Finish::failed, .error = *failure};
+          outcome = engine::Outcome{.finish = engine::Finish::aborted, .error = *failure};
         else if (sequence.cancelled)
           outcome = engine::Outcome{.finish = engine::Finish::cancelled};
         else

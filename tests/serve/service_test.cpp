@@ -333,7 +333,7 @@ TEST(Service, SaysWhenTheEngineFails) {
   ASSERT_TRUE(eventually([&] { return served.backend.figures().running == 2; }));
   served.backend.fail("out of luck");
   const auto failed = whole.receive();
-  EXPECT_EQ(failed.status, 500);
+  EXPECT_EQ(failed.status, 503);
   EXPECT_EQ(failed.json()["error"]["type"], "server_error");
   EXPECT_THAT(failed.body, HasSubstr("out of luck"));
   const auto events = streaming.receive().events();
