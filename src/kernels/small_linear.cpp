@@ -47,7 +47,7 @@ at::Tensor each_head(const at::Tensor& input, const at::Tensor& weight, int64_t 
 
 bool small_linear_supported(const at::Tensor& x, const at::Tensor& weight) {
   const auto dtype = x.scalar_type();
-  return x.dim() == 2 && weight.dim() == 2 && x.size(0) <= kSmallRows &&
+  return x.dim() == 2 && weight.dim() == 2 && x.size(0) > 0 && x.size(0) <= kSmallRows &&
          weight.scalar_type() == dtype && (dtype == at::kBFloat16 || dtype == at::kFloat) &&
          x.device().is_cpu() && adjacent(x) && adjacent(weight);
 }

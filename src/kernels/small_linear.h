@@ -9,7 +9,7 @@ namespace farskip::kernels {
 
 constexpr int64_t kSmallRows = 16;
 
-/// Whether small_linear has a fast path here: at most kSmallRows rows, same dtype (bfloat16 or
+/// Whether small_linear has a fast path here: 1 to kSmallRows rows, same dtype (bfloat16 or
 /// float32), CPU, adjacent elements in each row of both.
 bool small_linear_supported(const at::Tensor& x, const at::Tensor& weight);
 

@@ -68,17 +68,28 @@ TEST(Share, SaysWhatRanksCannotShare) {
 
 class SharedModels : public testing::TestWithParam<std::string> {};
 
-/// Every parameter of a rank from a checkpoint in which all that is not its own is NaN, and in
-/// which it holds an N-th of everything but norms, routers and latent projections.
-TEST_P(SharedModels, ReadAndHoldOnlyTheirPart) {
+/// Elements that every rank has: norms, routers, the latent projections of MLA.
+int64_t held_by_all(const ModelConfig& config, const Share& share) {
+  int64_t count = 0;
+  Weights names;
+  for (const Binding& binding : bind(names, config, share)) {
+    const bool cut = binding.experts || binding.pieces.front().cut.part.count > 1;
+    // The bias of a sum is the first rank's alone.
+    const bool alone = binding.name.find("o_proj.bias") != std::string::npos;
+    if (!cut && !alone) count += c10::multiply_integers(binding.shape);
+  }
+  return count;
+}
+
+/// Every rank loads from a checkpoint in which all that is not its own is NaN.
+TEST_P(SharedModels, ReadOnlyTheirPartAndHoldEverythingTogether) {
   const SharedModel shared(GetParam());
   const auto checkpoint = io::Checkpoint::open(shared.directory());
   const ModelConfig config = read_config(shared.directory() / "config.json");
   const std::filesystem::path poisoned = shared.directory() / "poisoned";
-  const int64_t all = count_parameters(config).total();
   for (const int64_t size : {2, 4})
     for (const int64_t ep : {int64_t{1}, size}) {
-      int64_t held_by_all = 0;
+      int64_t together = 0, everywhere = 0;
       for (int64_t rank = 0; rank < size; ++rank) {
         const Share share = replicated_share(rank, size, ep);
         std::map<std::string, at::Tensor> own;
@@ -93,35 +104,42 @@ TEST_P(SharedModels, ReadAndHoldOnlyTheirPart) {
           specs.push_back({name, tensor.scalar_type(), tensor.sizes().vec()});
         io::write_checkpoint(poisoned, config.source, specs,
                              [&](const io::TensorSpec& spec) { return own.at(spec.name); });
-
-        int64_t held = 0, everywhere = 0;
-        Weights whole;
-        std::map<std::string, int64_t> sizes;
-        for (const Binding& binding : bind(whole, config))
-          sizes[binding.name] = c10::multiply_integers(binding.shape);
         for (const auto residence : {Residence::mapped, Residence::copied}) {
-          const Model model =
-              load_model(poisoned, at::kDouble, at::kCPU, residence, share);
-          held = everywhere = 0;
+          const Model model = load_model(poisoned, at::kDouble, at::kCPU, residence, share);
+          int64_t held = 0;
           for (const Parameter* parameter : model.parameters()) {
             EXPECT_TRUE(parameter->value.isfinite().all().item<bool>()) << parameter->name;
             EXPECT_TRUE(parameter->value.is_contiguous()) << parameter->name;
             held += parameter->value.numel();
-            if (parameter->value.numel() == sizes.at(parameter->name))
-              everywhere += parameter->value.numel();
           }
+          EXPECT_EQ(held, count_parameters(config, share).total());
         }
-        EXPECT_EQ(held, count_parameters(config, share).total());
-        // Uneven widths and vocabularies make parts that differ by a few per cent here.
-        EXPECT_NEAR(static_cast<double>(held - everywhere),
-                    static_cast<double>(all - everywhere) / static_cast<double>(size),
-                    0.06 * static_cast<double>(all));
-        EXPECT_LT(everywhere, all / 4);
-        held_by_all += held - everywhere;
-        if (rank + 1 == size && config.layers[0].attention.kind == AttentionKind::mla)
-          EXPECT_EQ(held_by_all + everywhere, all);
+        everywhere = held_by_all(config, share);
+        together += count_parameters(config, share).total() - everywhere;
       }
+      const int64_t all = count_parameters(config).total();
+      if (config.layers[0].attention.kv_heads % size == 0)
+        EXPECT_EQ(together + everywhere, all);
+      else  // KV heads are held twice
+        EXPECT_GT(together + everywhere, all);
     }
+}
+
+TEST(Share, OfAReleasedModelIsAnNth) {
+  for (const char* name : {"DeepSeek-V2-Lite", "Moonlight-16B-A3B-Instruct", "Qwen3-30B-A3B"})
+    for (const int64_t size : {2, 4, 8})
+      for (const int64_t ep : {int64_t{1}, size}) {
+        const ModelConfig config =
+            read_config(std::filesystem::path(FARSKIP_TEST_DATA) / "configs" /
+                        (std::string(name) + ".json"));
+        const Share share = replicated_share(size - 1, size, ep);
+        const auto all = static_cast<double>(count_parameters(config).total());
+        const auto held = static_cast<double>(count_parameters(config, share).total());
+        const auto everywhere = static_cast<double>(held_by_all(config, share));
+        EXPECT_NEAR(held - everywhere, (all - everywhere) / static_cast<double>(size), 2e-3 * all)
+            << name << " on " << size;
+        EXPECT_LT(everywhere, 0.01 * all) << name;
+      }
 }
 
 TEST_P(SharedModels, DrawTheSameRandomWeights) {
