@@ -74,6 +74,7 @@ Connection::Awaitable<void> Connection::run(bool turned_away) {
   }
   if (!gone_) co_await linger();
   lift_limit();
+  deadline_.cancel();
   ErrorCode ignored;
   socket_.close(ignored);
 }
@@ -260,16 +261,26 @@ Connection::Awaitable<void> Connection::linger() {
 
 void Connection::limit(HttpOptions::Duration time) {
   timed_out_ = false;
-  deadline_.expires_after(time);
-  deadline_.async_wait([self = shared_from_this()](ErrorCode error) {
-    if (error || self->deadline_.expiry() > Clock::now()) return;
-    self->timed_out_ = true;
-    self->socket_.cancel(error);
-  });
+  limit_ = Clock::now() + time;
+  // A timer that runs already looks at the limit when it is done: a token costs none of its own.
+  if (!timed_ || limit_ < deadline_.expiry()) start_timer();
 }
 
 void Connection::lift_limit() {
-  deadline_.expires_at(Clock::time_point::max());
+  limit_ = Clock::time_point::max();
+}
+
+void Connection::start_timer() {
+  timed_ = true;
+  deadline_.expires_at(limit_);
+  deadline_.async_wait([self = shared_from_this()](ErrorCode error) {
+    if (error) return;  // started anew
+    self->timed_ = false;
+    if (self->limit_ == Clock::time_point::max()) return;
+    if (self->limit_ > Clock::now()) return self->start_timer();
+    self->timed_out_ = true;
+    self->socket_.cancel(error);
+  });
 }
 
 void Connection::watch() {

@@ -59,6 +59,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   /// Calls the socket's operations off when the time is up.
   void limit(HttpOptions::Duration time);
   void lift_limit();
+  void start_timer();
   /// Notices when the client closes its side.
   void watch();
 
@@ -67,6 +68,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   const HttpOptions& options_;
   boost::beast::flat_buffer buffer_;  ///< read, and not yet parsed
   boost::asio::steady_timer deadline_, news_;
+  Clock::time_point limit_ = Clock::time_point::max();
+  bool timed_ = false;      ///< deadline_ runs, and ends not later than limit_
   unsigned version_ = 11;   ///< of the request's HTTP, 11 is 1.1
   bool keep_alive_ = true;  ///< for another request
   bool idle_ = false;       ///< waits for the first byte of a request

@@ -15,7 +15,7 @@ Generation::Generation(Backend& backend, const io::Tokenizer& tokenizer,
       request_(std::move(request)),
       head_(std::move(head)),
       states_(request_.prompts.size() * request_.choices) {
-  inbox_ = std::make_shared<Inbox>(states_.size());
+  inbox_ = std::make_shared<Inbox>(states_.size(), request_.stream);
   try {
     for (size_t sequence = 0; sequence < states_.size(); ++sequence) submit(sequence);
   } catch (const InputError& error) {

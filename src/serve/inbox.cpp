@@ -24,9 +24,10 @@ void Inbox::add(size_t sequence, News news) {
   append(kept.prompt, news.prompt);
   append(kept.tokens, news.tokens);
   kept.text += news.text;
+  const bool worth_it = every_token_ || news.outcome;
   if (news.outcome) kept.outcome = std::move(news.outcome);
   // Under the lock: once notify({}) is back, the old one is not called any more.
-  if (!std::exchange(told_, true) && wake_) wake_();
+  if (worth_it && !std::exchange(told_, true) && wake_) wake_();
 }
 
 std::vector<News> Inbox::take() {

@@ -21,7 +21,8 @@ struct News {
 /// Any thread may use it.
 class Inbox {
  public:
-  explicit Inbox(size_t sequences) : news_(sequences) {}
+  /// `every_token`: tokens are worth a wake, not only the end of a sequence.
+  Inbox(size_t sequences, bool every_token) : news_(sequences), every_token_(every_token) {}
 
   /// `wake` is called by add(), once for all that is added until the next take().
   void notify(std::function<void()> wake);
@@ -32,6 +33,7 @@ class Inbox {
  private:
   std::mutex mutex_;
   std::vector<News> news_;
+  const bool every_token_;
   bool told_ = false;
   std::function<void()> wake_;
 };
