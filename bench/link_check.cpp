@@ -9,7 +9,8 @@
 //   all-to-all       each rank sends it to the others together, and receives it from them
 //   all-reduce       the sum of tensors of that size by Gloo's ring
 //   copies and add   the same sum: everybody gets everything, and adds it up
-//   parts and add    the same sum: rank r gets the r-th parts, adds them up and sends the sum to all
+//   parts and add    the same sum: rank r gets the r-th parts, adds them up and sends the sum to
+//   all
 #include <ATen/ATen.h>
 #include <c10/util/Logging.h>
 
@@ -63,8 +64,7 @@ void measure(const Options& options) {
           .sum(0);
     } else if (way == "parts and add") {
       const std::vector<int64_t> each(size, share);
-      const at::Tensor sum =
-          all.all_to_all("parts", x, each, each).wait().view({size, -1}).sum(0);
+      const at::Tensor sum = all.all_to_all("parts", x, each, each).wait().view({size, -1}).sum(0);
       all.all_to_all("sums", sum.repeat({size}), each, each).wait();
     } else if (way == "one way") {
       send([&](int64_t from, int64_t to) {

@@ -125,10 +125,8 @@ Layout find_layout(const RunOptions& options, int64_t size, Layouts layouts) {
   layout.ep = options.ep > 0 ? options.ep : replicas ? size / options.dp : size;
   if (replicas)
     util::require(layout.ep * options.dp == size, "--ep x --dp",
-                  util::concat(layout.ep, " x ", options.dp),
-                  util::concat("a product of ", ranks));
-  util::require(layout.ep > 0 && size % layout.ep == 0, "--ep", layout.ep,
-                "a divisor of " + ranks);
+                  util::concat(layout.ep, " x ", options.dp), util::concat("a product of ", ranks));
+  util::require(layout.ep > 0 && size % layout.ep == 0, "--ep", layout.ep, "a divisor of " + ranks);
   return layout;
 }
 

@@ -92,10 +92,10 @@ void run_train(Options options) {
       options.run, {options.model.empty() ? config_fact(config) : checkpoint_fact(options.model)});
   const auto dtype = options.run.scalar_type().value_or(model::default_dtype(config));
   model::Model model =
-      (options.model.empty() ? model::random_model(config, dtype, options.seed, ranks.share,
-                                                   options.run.torch_device())
-                             : load(options.model, options.run, model::Residence::mapped,
-                                    ranks.share, ranks.leads()))
+      (options.model.empty()
+           ? model::random_model(config, dtype, options.seed, ranks.share,
+                                 options.run.torch_device())
+           : load(options.model, options.run, model::Residence::mapped, ranks.share, ranks.leads()))
           .trainable();
 
   measure::StepReport report;

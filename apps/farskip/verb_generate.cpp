@@ -85,8 +85,8 @@ void run(const CLI::App& verb, Options& options) {
                      " it and --prompt-tokens, expected exactly one");
   for (const std::string& stop : options.stops)
     util::require(!stop.empty(), "--stop", "an empty text", "at least one character");
-  const Ranks ranks = join(options.run, {checkpoint_fact(options.model), options_fact(verb)},
-                           Layouts::all_reduce);
+  const Ranks ranks =
+      join(options.run, {checkpoint_fact(options.model), options_fact(verb)}, Layouts::all_reduce);
   const model::Model model =
       load(options.model, options.run, model::Residence::copied, ranks.share, ranks.leads());
   const bool has_tokenizer =
@@ -100,8 +100,7 @@ void run(const CLI::App& verb, Options& options) {
   options.generate.connectivity = options.run.resolve(model.config);
   options.generate.ranks = ranks.experts;
   options.generate.stop_tokens = model.config.eos_tokens;
-  Output output(tokenizer ? &*tokenizer : nullptr, options.stops,
-                !options.json && ranks.leads());
+  Output output(tokenizer ? &*tokenizer : nullptr, options.stops, !options.json && ranks.leads());
   const auto generated =
       engine::generate(model, {prompt}, options.generate, [&](size_t, int64_t token) {
         return output.push(token);

@@ -25,8 +25,8 @@ void run(const Options& options) {
       load(options.model, options.run, model::Residence::mapped, ranks.share, ranks.leads());
   const at::Tensor tokens = read_tokens(options.tokens);
   const int64_t rows = tokens.size(0), length = tokens.size(1);
-  // Ranks that do not have all tokens read as many rows each; what is too many at the end are copies
-  // that nobody keeps.
+  // Ranks that do not have all tokens read as many rows each; what is too many at the end are
+  // copies that nobody keeps.
   const int64_t each = ranks.replicated() ? rows : (rows + world.size() - 1) / world.size();
   const at::Tensor own =
       ranks.replicated()
@@ -37,9 +37,8 @@ void run(const Options& options) {
   std::vector<std::pair<std::string, at::Tensor>> results;
   const auto keep = [&](const std::string& name, const at::Tensor& x) {
     const at::Tensor part = x.view({each, length, -1}).to(at::kCPU, at::kFloat);
-    results.emplace_back(name, ranks.replicated()
-                                   ? part
-                                   : world.all_gather(name, part).wait().narrow(0, 0, rows));
+    results.emplace_back(
+        name, ranks.replicated() ? part : world.all_gather(name, part).wait().narrow(0, 0, rows));
   };
   schedule::ForwardOptions forward{.connectivity = options.run.resolve(model.config),
                                    .ranks = ranks.experts};
@@ -48,8 +47,7 @@ void run(const Options& options) {
       keep(util::concat("residual.", k), x);
     };
   const auto batch = model::Batch::whole(own.to(model.device));
-  keep("logits",
-       schedule::logits(model, schedule::forward(model, batch, forward), ranks.experts));
+  keep("logits", schedule::logits(model, schedule::forward(model, batch, forward), ranks.experts));
   if (ranks.leads()) io::write_safetensors(options.out, results);
 }
 

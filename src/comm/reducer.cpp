@@ -71,8 +71,8 @@ Pending Reducer::all_reduce(const MessageName& name, const at::Tensor& x, at::Sc
   const auto bytes = static_cast<int64_t>(sent.nbytes());
   const at::ScalarType dtype = x.scalar_type();
   if ((ranks - 1) * bytes > kDirectBytes) {
-    Pending sum = recorded(name, 2 * (ranks - 1) * bytes / ranks,
-                           group().all_reduce(name.describe(), sent));
+    Pending sum =
+        recorded(name, 2 * (ranks - 1) * bytes / ranks, group().all_reduce(name.describe(), sent));
     if (wire == dtype) return sum;
     return Pending(std::make_unique<SumWork>(
         std::move(sum), [dtype](const at::Tensor& received) { return received.to(dtype); }));

@@ -55,8 +55,7 @@ at::Tensor load_parameter(const io::Checkpoint& checkpoint, const Binding& bindi
   const at::Tensor value =
       block ? block->take(binding.shape, c10::typeMetaToScalarType(options.dtype()))
             : at::empty(binding.shape, options);
-  for (const Piece& piece : binding.pieces)
-    binding.view(value, piece).copy_(read(piece));
+  for (const Piece& piece : binding.pieces) binding.view(value, piece).copy_(read(piece));
   return value;
 }
 

@@ -16,8 +16,8 @@ void check_ranks(const model::Model& model, const ForwardOptions& options) {
   const comm::Reducer* reducer = options.ranks.reducer.get();
   const int64_t parts = reducer ? reducer->group().size() : 1;
   if (model.share.tensor.count != parts)
-    throw Error(util::concat("a model cut among ", model.share.tensor.count, " ranks ran on ",
-                             parts));
+    throw Error(
+        util::concat("a model cut among ", model.share.tensor.count, " ranks ran on ", parts));
   const bool gradients = at::GradMode::is_enabled() && !options.cache;
   if (reducer && gradients)
     throw Error("ranks that all have all tokens (all-reduce) only infer: found gradients on");

@@ -31,7 +31,8 @@ struct ForwardOptions {
   /// Of the batch's tokens those whose hidden states are asked for, int64 [n]: the last layer's
   /// experts and messages are for them alone. Undefined: all. Without gradients only.
   at::Tensor rows = {};
-  /// Called with x_k, k = 0 .. depth (the last one of `rows`), as soon as it is whole (which settles what is in flight).
+  /// Called with x_k, k = 0 .. depth (the last one of `rows`), as soon as it is whole (which
+  /// settles what is in flight).
   std::function<void(int64_t k, const at::Tensor& x)> on_residual = {};
   /// Called with the choice of every MoE layer.
   std::function<void(int64_t layer, const model::Routes& routes)> on_routing = {};

@@ -13,8 +13,7 @@ namespace farskip::schedule {
 namespace {
 
 /// x of every rank that has a part of the head -> [ranks, ...].
-at::Tensor gather(const model::Model& model, const at::Tensor& x,
-                  const model::ExpertRanks& ranks) {
+at::Tensor gather(const model::Model& model, const at::Tensor& x, const model::ExpertRanks& ranks) {
   const int64_t parts = model.share.head.count;
   if (parts == 1) return x.unsqueeze(0);
   if (!ranks.reducer) throw Error("logits of a head that ranks share were asked of one rank");
@@ -31,8 +30,7 @@ at::Tensor logits(const model::Model& model, const at::Tensor& hidden,
   const int64_t parts = model.share.head.count, words = model.config.vocabulary;
   if (parts == 1 || hidden.size(0) == 0) return own;
   const int64_t most = (words + parts - 1) / parts;
-  const at::Tensor all =
-      gather(model, at::constant_pad_nd(own, {0, most - own.size(1)}), ranks);
+  const at::Tensor all = gather(model, at::constant_pad_nd(own, {0, most - own.size(1)}), ranks);
   std::vector<at::Tensor> of_ranks;
   for (int64_t r = 0; r < parts; ++r)
     of_ranks.push_back(all[r].narrow(1, 0, model::Fraction{r, parts}.size(words)));

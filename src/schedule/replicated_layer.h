@@ -43,10 +43,9 @@ class ReplicatedLayer : public TensorLayer {
     for (const Wave& wave : waves) {
       const at::Tensor x = make(wave);
       const auto number = static_cast<int64_t>(sums.size());
-      sums.push_back(ranks.reducer->all_reduce({.layer = index(),
-                                                .part = part,
-                                                .chunk = waves.size() > 1 ? number : -1},
-                                               x, ranks.wire.value_or(x.scalar_type())));
+      sums.push_back(ranks.reducer->all_reduce(
+          {.layer = index(), .part = part, .chunk = waves.size() > 1 ? number : -1}, x,
+          ranks.wire.value_or(x.scalar_type())));
       if (ranks.execution == Execution::blocking) sums.back() = comm::Pending(sums.back().wait());
     }
     return sums;

@@ -53,16 +53,15 @@ void run_replicated_layer(Layer& layer, model::LayerConnectivity reads, bool par
   };
   const bool has_shared = layer.has_shared();
   if (outdated && has_shared) {
-    stream.add_near(layer.reduce(merged, waves, [&](const auto& wave) {
-      return wave.of(a) + layer.shared(send(wave));
-    }));
+    stream.add_near(layer.reduce(
+        merged, waves, [&](const auto& wave) { return wave.of(a) + layer.shared(send(wave)); }));
   } else if (outdated) {
     auto near = layer.reduce(attention, waves, of_attention);  // before anything is waited for
     for (const auto& wave : waves) send(wave);
     stream.add_near(std::move(near));
   } else if (partial_next && has_shared) {
-    stream.add_near(layer.reduce(
-        shared, waves, [&](const auto& wave) { return layer.shared(send(wave)); }));
+    stream.add_near(
+        layer.reduce(shared, waves, [&](const auto& wave) { return layer.shared(send(wave)); }));
   }
   const bool dispatched = !sent.empty();
   size_t next = 0;

@@ -71,8 +71,7 @@ class TensorLayer {
 
   at::Tensor attend(const model::PreparedAttention& prepared) {
     enter(Part::attend);
-    const at::Tensor y =
-        model::attend(prepared, weights_.attention, config_.attention, attention_);
+    const at::Tensor y = model::attend(prepared, weights_.attention, config_.attention, attention_);
     return marked(rows_.defined() ? y.index_select(0, rows_) : y, Part::attend);
   }
   at::Tensor dense(const at::Tensor& x) {

@@ -20,9 +20,10 @@ TEST(Reducer, GivesEveryRankTheSameBitsOfTheSum) {
   // Small ones go to everybody at once, large ones around a ring.
   std::vector<Case> cases;
   for (const auto& shape : {std::vector<int64_t>{3, 5}, {1, 64}, {300, 300}, {0, 8}})
-    for (const auto& [dtype, wire] :
-         {std::pair{at::kFloat, at::kFloat}, {at::kBFloat16, at::kBFloat16},
-          {at::kFloat, at::kBFloat16}, {at::kDouble, at::kDouble}})
+    for (const auto& [dtype, wire] : {std::pair{at::kFloat, at::kFloat},
+                                      {at::kBFloat16, at::kBFloat16},
+                                      {at::kFloat, at::kBFloat16},
+                                      {at::kDouble, at::kDouble}})
       cases.push_back({shape, dtype, wire});
   for (const int64_t size : {1, 2, 4}) {
     std::vector<std::vector<at::Tensor>> found(size);
