@@ -8,8 +8,9 @@
 //   one way          even ranks send it to the next odd one: the link itself
 //   all-to-all       each rank sends it to the others together, and receives it from them
 //   all-reduce       the sum of tensors of that size by Gloo's ring
-//   gather and add   the same sum: everybody gets everything, and adds it up
-//   parts and add    the same sum: rank r gets the r-th parts, adds them up and sends the sum to all
+//   copies and add   the same sum: everybody gets everything, and adds it up
+//   parts and add    the same sum: rank r gets the r-th parts, adds them up and sends the sum to
+//   all
 #include <ATen/ATen.h>
 #include <c10/util/Logging.h>
 
@@ -54,12 +55,16 @@ void measure(const Options& options) {
     const int64_t part = bytes / (size - 1), share = bytes / 4 / size;
     if (way == "all-reduce") {
       all.all_reduce("sum", x).wait();
-    } else if (way == "gather and add") {
-      all.all_gather("rows", x).wait().view({size, -1}).sum(0);
+    } else if (way == "copies and add") {
+      std::vector<int64_t> others(size, x.numel());
+      others[me] = 0;
+      all.all_to_all("copies", x.repeat({size - 1}), others, others)
+          .wait()
+          .view({size - 1, -1})
+          .sum(0);
     } else if (way == "parts and add") {
       const std::vector<int64_t> each(size, share);
-      const at::Tensor sum =
-          all.all_to_all("parts", x, each, each).wait().view({size, -1}).sum(0);
+      const at::Tensor sum = all.all_to_all("parts", x, each, each).wait().view({size, -1}).sum(0);
       all.all_to_all("sums", sum.repeat({size}), each, each).wait();
     } else if (way == "one way") {
       send([&](int64_t from, int64_t to) {
@@ -73,7 +78,7 @@ void measure(const Options& options) {
       {"link", "ranks", "KiB", "exchange", "ms", "quartiles", "bytes / rate", "of the rate"});
   for (const int64_t bytes : options.bytes)
     for (const std::string way :
-         {"one way", "all-to-all", "all-reduce", "gather and add", "parts and add"}) {
+         {"one way", "all-to-all", "all-reduce", "copies and add", "parts and add"}) {
       const at::Tensor x = at::ones({bytes / 4 / size * size});
       std::vector<double> times;
       for (int64_t i = 0; i <= options.repeats; ++i) {

@@ -54,21 +54,6 @@ void RunOptions::apply() const {
   if (threads > 0) at::set_num_threads(threads);
 }
 
-void RunOptions::refuse_ranks() const {
-  const auto one = [](const char* name, int64_t value) {
-    util::require(value <= 1, name, value, "1 (this verb runs on one rank)");
-  };
-  one("--ep", ep);
-  one("--tp", tp);
-  one("--dp", dp);
-  const auto without_effect = [](const char* name, bool given) {
-    if (given) std::cerr << "farskip: warning: " << name << " has no effect on one rank\n";
-  };
-  without_effect("--transport", !transport.empty());
-  without_effect("--wire-dtype", !wire.empty());
-  without_effect("--expert-waves", waves > 0);
-}
-
 void add_model(CLI::App& verb, std::string& model) {
   verb.add_option("MODEL", model, "Directory in Hugging Face layout")->required();
 }

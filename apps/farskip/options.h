@@ -29,8 +29,6 @@ struct RunOptions {
   schedule::Execution schedule_execution() const;
   /// Sets the number of threads and checks the device.
   void apply() const;
-  /// Refuses several ranks, for a verb that runs on one.
-  void refuse_ranks() const;
 };
 
 void add_model(CLI::App& verb, std::string& model);

@@ -18,8 +18,8 @@ class Reducer {
 
   const Group& group() const;
 
-  /// The sum over the ranks of x, which travels as `wire`, in x's dtype. Nothing is sent of a tensor
-  /// without elements.
+  /// The sum over the ranks of x, which travels as `wire`, in x's dtype. Nothing is sent of a
+  /// tensor without elements.
   Pending all_reduce(const MessageName& name, const at::Tensor& x, at::ScalarType wire);
   /// x of every rank, of the same shape -> [size * x.size(0), ...].
   Pending all_gather(const MessageName& name, const at::Tensor& x);

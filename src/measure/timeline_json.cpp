@@ -47,17 +47,16 @@ std::string to_json(const Timeline& timeline) {
                      {"begin", ns(p.begin)},
                      {"end", ns(p.end)}});
   for (const auto& m : timeline.messages)
-    messages.push_back(
-        {{"part", comm::to_string(m.name.part)},
-         {"layer", m.name.layer},
-         {"backward", m.name.backward},
-         {"chunk", m.name.chunk},
-         {"bytes", m.bytes},
-         {"launched", ns(m.launched)},
-         {"arrived", ns(m.arrived)},
-         {"asked", ns(m.asked)},
-         {"wait_begin", ns(m.wait_begin)},
-         {"wait_end", ns(m.wait_end)}});
+    messages.push_back({{"part", comm::to_string(m.name.part)},
+                        {"layer", m.name.layer},
+                        {"backward", m.name.backward},
+                        {"chunk", m.name.chunk},
+                        {"bytes", m.bytes},
+                        {"launched", ns(m.launched)},
+                        {"arrived", ns(m.arrived)},
+                        {"asked", ns(m.asked)},
+                        {"wait_begin", ns(m.wait_begin)},
+                        {"wait_end", ns(m.wait_end)}});
   return io::Json{
       {"rank", timeline.rank}, {"end", ns(timeline.end)}, {"parts", parts}, {"messages", messages}}
       .dump();

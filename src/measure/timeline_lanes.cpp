@@ -162,8 +162,7 @@ std::string css_class(Part part) {
 std::string css_class(const comm::MessageName& name) {
   using enum comm::MessageName::Part;
   const bool of_experts = name.part == combine || name.part == routed;
-  return concat(of_experts ? "combine" : "dispatch",
-                name.backward ? " back" : "");
+  return concat(of_experts ? "combine" : "dispatch", name.backward ? " back" : "");
 }
 
 std::string duration(double seconds) {

@@ -54,10 +54,9 @@ Dispatched dispatch(const at::Tensor& h, const MoeWeights& weights, const MoeCon
   if (!needs_graph(h, weights.gate_up.value) &&
       kernels::small_linear_supported(h, weights.gate_up.value[0]))
     return sent;
-  sent.plan = options.own.count == 1
-                  ? kernels::plan(sent.routes.experts, config.router.experts)
-                  : kernels::plan_of(sent.routes.experts, sent.first_expert,
-                                     options.own.size(config.router.experts));
+  sent.plan = options.own.count == 1 ? kernels::plan(sent.routes.experts, config.router.experts)
+                                     : kernels::plan_of(sent.routes.experts, sent.first_expert,
+                                                        options.own.size(config.router.experts));
   sent.rows = gather_rows(h, *sent.plan);
   return sent;
 }

@@ -24,7 +24,7 @@ struct Dispatched {
   /// are one kernel.
   std::optional<kernels::Plan> plan;
   int64_t first_expert = 0;  ///< that this rank has, where others' pairs are left to other ranks
-  at::Tensor rows;  ///< [N k, hidden] grouped by expert; undefined without a plan
+  at::Tensor rows;           ///< [N k, hidden] grouped by expert; undefined without a plan
   /// On several ranks, by wave: the messages, and the ticket of the dispatch.
   Exchanges exchanges;
   std::vector<at::Tensor> tickets;

@@ -42,7 +42,8 @@ LayerConfig local_layer(const LayerConfig& layer, const Share& share);
 /// All layers so. InputError as check_share().
 ModelConfig local_config(const ModelConfig& config, const Share& share);
 
-/// InputError where experts, heads or KV heads can't be shared out so, or a rank would have nothing.
+/// InputError where experts, heads or KV heads can't be shared out so, or a rank would have
+/// nothing.
 void check_share(const ModelConfig& config, const Share& share);
 
 }  // namespace farskip::model

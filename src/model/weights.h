@@ -16,7 +16,7 @@ struct AttentionWeights {
   Parameter kv_a, kv_a_bias, kv_a_norm;  ///< [kv_rank + rope, hidden]: latent, rotary key
   Parameter kv_b;                        ///< [heads (nope + v), kv_rank]
   Parameter k, k_bias, k_norm, v, v_bias;
-  Parameter gate;                 ///< [heads v, hidden]
+  Parameter gate;  ///< [heads v, hidden]
   /// [hidden, heads v]; of the ranks that share the heads, whose outputs are added up, the first
   /// has the bias.
   Parameter output, output_bias;
@@ -75,7 +75,7 @@ enum class Role { matrix, norm, bias, correction };
 /// A parameter, its shape and the checkpoint's tensors that make it up.
 struct Binding {
   Parameter* parameter = nullptr;
-  std::string name;  ///< of its first tensor where all experts are held
+  std::string name;            ///< of its first tensor where all experts are held
   std::vector<int64_t> shape;  ///< of what is held
   Role role = Role::matrix;
   bool experts = false;  ///< stacked over the experts that this rank holds, not over all

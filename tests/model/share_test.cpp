@@ -39,22 +39,25 @@ TEST(Share, SaysWhatRanksCannotShare) {
   };
   const Fraction half{0, 2}, third{0, 3}, quarter{0, 4}, hundredth{0, 100};
   const std::vector<Case> cases = {
-      {"deepseek_v2", {.tensor = half},
+      {"deepseek_v2",
+       {.tensor = half},
        "--tp: found 2, expected a divisor of the model's 3 attention heads"},
       {"qwen3_moe", {.tensor = third}, "--tp: found 3, expected a divisor of the model's 4 att"},
       {"deepseek_v3", {.experts = third}, "--ep: found 3, expected a divisor of the model's 8 exp"},
-      {"deepseek_v3", {.expert_width = hundredth}, "--tp: found 100, expected at most the 9 hidden"},
+      {"deepseek_v3",
+       {.expert_width = hundredth},
+       "--tp: found 100, expected at most the 9 hidden"},
       {"deepseek_v3", {.head = hundredth}, "--tp: found 100, expected at most the vocabulary's 99"},
   };
   for (const Case& c : cases) {
     const ModelConfig config = read_config(golden_directory(c.model) / "config.json");
     for (const auto& refuse : std::initializer_list<std::function<void()>>{
-             [&] { local_config(config, c.share); },
-             [&] { count_parameters(config, c.share); },
-             [&] { load_model(golden_directory(c.model), at::kFloat, at::kCPU, Residence::mapped,
-                              c.share); }})
-      EXPECT_THAT(refuse, testing::ThrowsMessage<InputError>(testing::StartsWith(
-                              c.says)));
+             [&] { local_config(config, c.share); }, [&] { count_parameters(config, c.share); },
+             [&] {
+               load_model(golden_directory(c.model), at::kFloat, at::kCPU, Residence::mapped,
+                          c.share);
+             }})
+      EXPECT_THAT(refuse, testing::ThrowsMessage<InputError>(testing::StartsWith(c.says)));
   }
   ModelConfig config = read_config(golden_directory("qwen3_moe") / "config.json");
   for (LayerConfig& layer : config.layers) {
@@ -129,9 +132,8 @@ TEST(Share, OfAReleasedModelIsAnNth) {
   for (const char* name : {"DeepSeek-V2-Lite", "Moonlight-16B-A3B-Instruct", "Qwen3-30B-A3B"})
     for (const int64_t size : {2, 4, 8})
       for (const int64_t ep : {int64_t{1}, size}) {
-        const ModelConfig config =
-            read_config(std::filesystem::path(FARSKIP_TEST_DATA) / "configs" /
-                        (std::string(name) + ".json"));
+        const ModelConfig config = read_config(std::filesystem::path(FARSKIP_TEST_DATA) /
+                                               "configs" / (std::string(name) + ".json"));
         const Share share = replicated_share(size - 1, size, ep);
         const auto all = static_cast<double>(count_parameters(config).total());
         const auto held = static_cast<double>(count_parameters(config, share).total());
@@ -155,8 +157,8 @@ TEST_P(SharedModels, DrawTheSameRandomWeights) {
     Model own = random_model(config, at::kFloat, 7, share);
     for (const Binding& binding : bind(own.weights, config, share))
       for (const Piece& piece : binding.pieces)
-        EXPECT_TRUE(binding.view(binding.parameter->value, piece)
-                        .equal(piece.held(whole.at(piece.name))))
+        EXPECT_TRUE(
+            binding.view(binding.parameter->value, piece).equal(piece.held(whole.at(piece.name))))
             << piece.name;
   }
 }

@@ -59,9 +59,9 @@ Outcome distil(const std::string& name, const Setting& setting, const at::Tensor
   if (setting.queue_bytes > 0)
     ranks.queue = std::make_shared<model::GradientQueue>(setting.queue_bytes);
 
-  const model::Model teacher = model::load_model(golden_directory(name), setting.dtype, at::kCPU,
-                                                 model::Residence::mapped,
-                                                 model::Share::of_experts(rank, size));
+  const model::Model teacher =
+      model::load_model(golden_directory(name), setting.dtype, at::kCPU, model::Residence::mapped,
+                        model::Share::of_experts(rank, size));
   model::Model student = teacher.trainable();
   student.defer_gradients(ranks.queue);
   const int64_t depth = teacher.config.depth();

@@ -26,12 +26,12 @@ struct Setting {
 };
 
 struct Outcome {
-  at::Tensor hidden, logits;         ///< of whole sequences
+  at::Tensor hidden, logits;          ///< of whole sequences
   std::vector<at::Tensor> residuals;  ///< of the same
-  std::vector<at::Tensor> steps;     ///< logits of prefill and decode with a cache
-  at::Tensor kept;                   ///< hidden states of some rows alone
-  comm::MessageLog messages;         ///< of the whole sequences
-  PartLog parts;                     ///< of the same
+  std::vector<at::Tensor> steps;      ///< logits of prefill and decode with a cache
+  at::Tensor kept;                    ///< hidden states of some rows alone
+  comm::MessageLog messages;          ///< of the whole sequences
+  PartLog parts;                      ///< of the same
 };
 
 at::Tensor some_tokens(int64_t rows, int64_t length) {
@@ -200,8 +200,9 @@ PartSpan span_of(const PartLog& log, Part part, int64_t layer) {
 
 TEST(ReplicatedMessages, TwoALayerAndUnderCompute) {
   const SharedModel shared("deepseek_v2");  // a dense layer, then three with shared experts
-  const auto ranks = over_ranks(2, shared, {{"farskip", at::kFloat}, {"regular", at::kFloat},
-                                            {.connectivity = "regular", .waves = 3}});
+  const auto ranks = over_ranks(
+      2, shared,
+      {{"farskip", at::kFloat}, {"regular", at::kFloat}, {.connectivity = "regular", .waves = 3}});
   const auto names = [](const Outcome& outcome) {
     std::string text;
     for (const comm::Message& message : outcome.messages.messages)
@@ -244,9 +245,9 @@ TEST(ReplicatedMessages, OfTheLastLayerOnlyTheRowsThatAreAskedFor) {
   const SharedModel shared("qwen3_moe");
   Rendezvous::threads(2, [&](Rendezvous& rendezvous) {
     const at::NoGradGuard no_grad;
-    const model::Model model = model::load_model(shared.directory(), at::kFloat, at::kCPU,
-                                                 model::Residence::mapped,
-                                                 replicated_share(rendezvous.rank(), 2, 2));
+    const model::Model model =
+        model::load_model(shared.directory(), at::kFloat, at::kCPU, model::Residence::mapped,
+                          replicated_share(rendezvous.rank(), 2, 2));
     const auto reducer = std::make_shared<comm::Reducer>(rendezvous.all());
     comm::MessageLog log;
     reducer->record(&log);
@@ -269,7 +270,8 @@ TEST(ReplicatedMessages, OfTheLastLayerOnlyTheRowsThatAreAskedFor) {
 TEST(ReplicatedShare, KeyValueHeadsFewerThanRanksAreHeldTwice) {
   for (const int64_t kv_heads : {1, 2}) {
     const SharedModel shared("qwen3_moe_dense_middle", kv_heads);
-    const auto one = over_ranks(1, shared, {{"farskip"}}), four = over_ranks(4, shared, {{"farskip"}});
+    const auto one = over_ranks(1, shared, {{"farskip"}}),
+               four = over_ranks(4, shared, {{"farskip"}});
     EXPECT_LT(relative_error(four[0][0].logits, one[0][0].logits), 1e-9);
     for (size_t step = 0; step < one[0][0].steps.size(); ++step)
       EXPECT_LT(relative_error(four[0][0].steps[step], one[0][0].steps[step]), 1e-9);

@@ -214,8 +214,7 @@ TEST_F(RankVerbs, AllTokensOnEveryRankGiveWhatOneRankGives) {
   const std::string model = " '" + (folder_ / "model").string() + "' ";
   const auto with = [](int ranks, const std::string& more) {
     return " --threads 1 --connectivity farskip " +
-           (ranks == 1 ? ""
-                       : "--tp " + std::to_string(ranks) + " --transport all-reduce " + more);
+           (ranks == 1 ? "" : "--tp " + std::to_string(ranks) + " --transport all-reduce " + more);
   };
   const auto json = [&] {
     const std::string said = log();
@@ -240,20 +239,21 @@ TEST_F(RankVerbs, AllTokensOnEveryRankGiveWhatOneRankGives) {
         EXPECT_LE((found.at(name) - expected).abs().max().item<double>(),
                   1e-4 * expected.abs().max().item<double>())
             << name;
-      for (auto [sampling, expected] : {std::pair{"", &generated},
-                                        {"--temperature 0.8 --top-p 0.9 --seed 5 ", &sampled}}) {
-        ASSERT_EQ(run(launch(ranks, "generate" + model + "--prompt 'It was the best' --json " +
-                                        sampling + "--max-new-tokens 12 --dtype float32" +
-                                        with(ranks, more))),
-                  0)
+      for (auto [sampling, expected] :
+           {std::pair{"", &generated}, {"--temperature 0.8 --top-p 0.9 --seed 5 ", &sampled}}) {
+        ASSERT_EQ(
+            run(launch(ranks, "generate" + model + "--prompt 'It was the best' --json " + sampling +
+                                  "--max-new-tokens 12 --dtype float32" + with(ranks, more))),
+            0)
             << log();
         if (expected->is_null()) *expected = json();
         EXPECT_EQ(json().at("tokens"), expected->at("tokens"));
         EXPECT_EQ(json().at("text"), expected->at("text"));
       }
-      ASSERT_EQ(run(launch(ranks, "eval" + model + "--sequence 32 --max-tokens 480 --batch 2 --json"
-                                      " --dtype float32 --teacher" + model +
-                                      "--teacher-connectivity regular --data '" +
+      ASSERT_EQ(run(launch(ranks, "eval" + model +
+                                      "--sequence 32 --max-tokens 480 --batch 2 --json"
+                                      " --dtype float32 --teacher" +
+                                      model + "--teacher-connectivity regular --data '" +
                                       (folder_ / "text.txt").string() + "'" + with(ranks, more))),
                 0)
           << log();
@@ -270,7 +270,8 @@ TEST_F(RankVerbs, AllTokensOnEveryRankGiveWhatOneRankGives) {
       {3, "generate" + model + "--prompt a --threads 1", "--tp: found 3, expected a divisor"},
       {2, "generate" + model + "--prompt a --tp 4", "--tp: found 4, expected 2 ranks"},
       {2, "generate" + model + "--prompt a --transport all-gather", "does not exist yet"},
-      {2, "generate" + model + "--prompt a --transport all-to-all", "--transport: found all-to-all"},
+      {2, "generate" + model + "--prompt a --transport all-to-all",
+       "--transport: found all-to-all"},
       {2, "generate" + model + "--prompt a --dp 2", "--dp: found 2, expected 1"},
       {1, "generate" + model + "--prompt a --tp 2", "--tp: found 2, expected 1 rank"},
       {2, "logits" + model + "--tokens x --out y --tp 2 --transport all-to-all", "all-reduce with"},
