@@ -2,6 +2,7 @@
 
 #include <sys/socket.h>
 
+#include <boost/asio/co_spawn.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/use_awaitable.hpp>
@@ -53,8 +54,10 @@ void set_head(Message& message, const HttpResponse& response, bool keep_alive) {
 
 }  // namespace
 
-Connection::Connection(Socket socket, Service& service, const HttpOptions& options)
+Connection::Connection(Socket socket, Workers& workers, Service& service,
+                       const HttpOptions& options)
     : socket_(std::move(socket)),
+      workers_(workers),
       service_(service),
       options_(options),
       deadline_(socket_.get_executor()),
@@ -84,7 +87,9 @@ Connection::Awaitable<void> Connection::serve() {
     const auto request = co_await receive();
     if (!request) co_return;
     const auto start = Clock::now();
-    Reply reply = service_.handle(*request);
+    Reply reply = co_await asio::co_spawn(
+        workers_, [this, &request]() -> Awaitable<Reply> { co_return service_.handle(*request); },
+        asio::use_awaitable);
     const int status = co_await answer(*request, reply);
     if (status == kClientGone) gone_ = true;
     service_.ended(*request, status, std::chrono::duration<double>(Clock::now() - start).count());

@@ -3,6 +3,7 @@
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/steady_timer.hpp>
+#include <boost/asio/thread_pool.hpp>
 #include <boost/beast/core/flat_buffer.hpp>
 #include <boost/beast/http/parser.hpp>
 #include <boost/beast/http/string_body.hpp>
@@ -19,11 +20,12 @@ namespace farskip::serve {
 class Connection : public std::enable_shared_from_this<Connection> {
  public:
   using Socket = boost::asio::ip::tcp::socket;
+  using Workers = boost::asio::thread_pool;
   template <class T>
   using Awaitable = boost::asio::awaitable<T>;
 
-  /// What it is given must outlive it.
-  Connection(Socket socket, Service& service, const HttpOptions& options);
+  /// `workers`: where requests are handled. What it is given must outlive it.
+  Connection(Socket socket, Workers& workers, Service& service, const HttpOptions& options);
 
   boost::asio::any_io_executor executor() { return socket_.get_executor(); }
   /// Answers requests until the connection is over; if `turned_away`, only that there are too many
@@ -64,6 +66,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void watch();
 
   Socket socket_;
+  Workers& workers_;
   Service& service_;
   const HttpOptions& options_;
   boost::beast::flat_buffer buffer_;  ///< read, and not yet parsed

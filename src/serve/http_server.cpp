@@ -8,6 +8,7 @@
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/signal_set.hpp>
 #include <boost/asio/strand.hpp>
+#include <boost/asio/thread_pool.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <csignal>
 #include <iostream>
@@ -25,8 +26,9 @@ namespace asio = boost::asio;
 using asio::ip::tcp;
 using ErrorCode = boost::system::error_code;
 
-/// Parsing and tokenizing of large requests must not keep others waiting.
-constexpr int kThreads = 2;
+/// Threads that parse and tokenize, which takes a while for large requests. One more has all the
+/// sockets: handing them to and fro would cost more than a token's work.
+constexpr size_t kWorkers = 2;
 /// Connections beyond the limit that are told so at once; more are closed.
 constexpr size_t kTurnedAway = 64;
 
@@ -75,14 +77,15 @@ struct HttpServer::State {
 
   Service& service;
   HttpOptions options;
-  asio::io_context io;
+  asio::io_context io{1};
+  asio::thread_pool workers{kWorkers};
   tcp::acceptor acceptor;
   int port;
   asio::signal_set signals;
   mutable std::mutex mutex;
   std::set<std::shared_ptr<Connection>> connections;
   std::atomic<bool> stopping = false;
-  std::vector<std::thread> threads;
+  std::thread thread;
 };
 
 asio::awaitable<void> HttpServer::State::accept() {
@@ -101,7 +104,8 @@ asio::awaitable<void> HttpServer::State::accept() {
 }
 
 void HttpServer::State::admit(tcp::socket socket) {
-  const auto connection = std::make_shared<Connection>(std::move(socket), service, options);
+  const auto connection =
+      std::make_shared<Connection>(std::move(socket), workers, service, options);
   bool turned_away = false;
   {
     const std::lock_guard lock(mutex);
@@ -131,13 +135,13 @@ HttpServer::HttpServer(Service& service, HttpOptions options)
   State& state = *state_;
   asio::co_spawn(
       state.acceptor.get_executor(), [&state] { return state.accept(); }, asio::detached);
-  for (int i = 0; i < kThreads; ++i) state.threads.emplace_back([&state] { state.io.run(); });
+  state.thread = std::thread([&state] { state.io.run(); });
 }
 
 HttpServer::~HttpServer() {
   stop_now();
   asio::post(state_->acceptor.get_executor(), [this] { state_->signals.cancel(); });
-  for (std::thread& thread : state_->threads) thread.join();
+  state_->thread.join();
 }
 
 int HttpServer::port() const {

@@ -19,7 +19,14 @@ serve::ServedModel small_model() {
   const auto& alphabet = io::byte_level_alphabet();
   for (int byte = 0; byte < 256; ++byte) vocabulary[alphabet[byte]] = byte;
   const io::Json file = {
-      {"added_tokens", {{{"id", 256}, {"content", "<s>"}, {"special", true}}}},
+      {"added_tokens",
+       {{{"id", 256},
+         {"content", "<s>"},
+         {"special", true},
+         {"single_word", false},
+         {"lstrip", false},
+         {"rstrip", false},
+         {"normalized", false}}}},
       {"normalizer", nullptr},
       {"pre_tokenizer", {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"use_regex", true}}},
       {"post_processor", nullptr},

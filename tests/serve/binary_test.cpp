@@ -101,8 +101,9 @@ class Process {
 };
 
 TEST_F(ServeBinary, ServesAlikeWhoeverElseAsks) {
-  Process process(directory_, {"--port", "0", "--threads", "1", "--served-model-name", "small",
-                               "--max-sequences", "6", "--max-batch-tokens", "16", "--cache-memory", "8MiB"});
+  Process process(directory_,
+                  {"--port", "0", "--threads", "1", "--served-model-name", "small",
+                   "--max-sequences", "6", "--max-batch-tokens", "16", "--cache-memory", "8MiB"});
   const int port = process.port();
   ASSERT_GT(port, 0) << process.text();
   EXPECT_THAT(process.text(), StartsWith("Serving small at http://127.0.0.1:"));
