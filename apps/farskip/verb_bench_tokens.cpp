@@ -13,6 +13,7 @@ struct Options {
   BenchOptions bench;
   std::vector<int64_t> prompt = {512};
   int64_t decode_steps = 0;
+  bool messages = false;
 };
 
 void run(const Options& options) {
@@ -53,7 +54,7 @@ void run(const Options& options) {
   if (bench.json) {
     std::cout << report.json().dump() << "\n";
   } else {
-    std::cout << report.text();
+    std::cout << report.text(options.messages);
   }
 }
 
@@ -64,6 +65,7 @@ CLI::App& add(CLI::App& bench, const char* name, const char* text,
                     "Sequences (of all ranks with --transport all-reduce, else of each); a list: "
                     "1,8,32");
   add_list(verb, "--prompt", options->prompt, "Tokens of a prompt; a list: 512,2048");
+  verb.add_flag("--by-message", options->messages, "Also a table of the messages");
   verb.callback([options] { run(*options); });
   return verb;
 }

@@ -4,6 +4,8 @@
 #include <ATen/CPUGeneratorImpl.h>
 #include <c10/core/InferenceMode.h>
 
+#include <set>
+
 #include "comm/substitutes.h"
 #include "schedule/forward.h"
 #include "schedule/head.h"
@@ -116,16 +118,34 @@ class Bench {
   }
 
   TokenFigures over_ranks(const comm::MessageLog& log, double time) const {
-    const comm::Traffic traffic = comm::measure(log, [](const comm::Message&) { return true; });
+    TokenFigures figures;
+    std::vector<double> own = {time};
+    const auto add = [&](const auto& counts) {
+      const comm::Traffic traffic = comm::measure(log, counts);
+      own.insert(own.end(), {traffic.communication, traffic.exposed,
+                             static_cast<double>(traffic.bytes) * 1e-6});
+    };
+    add([](const comm::Message&) { return true; });
+    std::set<std::string> seen;
+    for (const comm::Message& message : log.messages)
+      if (seen.insert(message.name.describe()).second) {
+        figures.messages.push_back({message.name.describe()});
+        add([&](const comm::Message& other) { return other.name == message.name; });
+      }
     const double steps = static_cast<double>(std::max<int64_t>(1, options_.decode_steps));
-    const at::Tensor own = at::tensor({time, traffic.communication, traffic.exposed,
-                                       static_cast<double>(traffic.bytes) * 1e-6},
-                                      at::kDouble) /
-                           steps;
-    const at::Tensor all = world_.all_gather("figures", own.unsqueeze(0)).wait();
+    const at::Tensor all =
+        world_.all_gather("figures", (at::tensor(own, at::kDouble) / steps).unsqueeze(0)).wait();
     const at::Tensor mean = all.mean(0);
-    const auto value = [](const at::Tensor& of, int64_t i) { return of[i].item<double>(); };
-    return {value(all.amax(0), 0), value(mean, 1), value(mean, 2), value(mean, 3)};
+    size_t next = 1;
+    const auto take = [&](double& communication, double& exposed) {
+      communication = mean[next++].item<double>();
+      exposed = mean[next++].item<double>();
+      return mean[next++].item<double>();
+    };
+    figures.time = all.amax(0)[0].item<double>();
+    figures.megabytes = take(figures.communication, figures.exposed);
+    for (MessageFigures& one : figures.messages) take(one.communication, one.exposed);
+    return figures;
   }
 
   const model::Model& model_;

@@ -2,6 +2,7 @@
 // message.
 #pragma once
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "measure/variant.h"
@@ -22,13 +23,20 @@ struct TokenBenchOptions {
   uint64_t seed = 0;
 };
 
+/// Seconds of one message of a pass, mean over the ranks.
+struct MessageFigures {
+  std::string name;  ///< as in "layer 3 routed experts"
+  double communication = 0, exposed = 0;
+};
+
 /// Seconds of a prefill, or the mean of a decode step: of the slowest rank; of messages the mean
 /// over the ranks.
 struct TokenFigures {
   double time = 0;
-  double communication = 0;  ///< while at least a message was in flight
-  double exposed = 0;        ///< of that, while the compute thread stood waiting
-  double megabytes = 0;      ///< that a rank sent
+  double communication = 0;                   ///< while at least a message was in flight
+  double exposed = 0;                         ///< of that, while the compute thread stood waiting
+  double megabytes = 0;                       ///< that a rank sent
+  std::vector<MessageFigures> messages = {};  ///< in the order in which they were first waited for
   double hidden() const { return communication > 0 ? 1 - exposed / communication : 1; }
 };
 

@@ -25,6 +25,21 @@ double share(const TokenSetting& setting) {
   return over_rounds(base, communication).median / over_rounds(base, time).median;
 }
 
+Summary of_message(const TokenResult& result, size_t index, double MessageFigures::*figure) {
+  return over_rounds(result, [&](const TokenFigures& f) { return f.messages.at(index).*figure; });
+}
+
+/// What of each message is left of the converted model's overlapped execution.
+std::string message_table(const TokenSetting& setting) {
+  const TokenResult& result = find(setting.variants, {true, model::Execution::overlapped, true});
+  util::Table table({"farskip overlapped: message", "ms", "exposed ms"});
+  for (size_t i = 0; i < result.rounds.front().messages.size(); ++i)
+    table.add({result.rounds.front().messages[i].name,
+               with_spread(of_message(result, i, &MessageFigures::communication), 1e3, 2),
+               with_spread(of_message(result, i, &MessageFigures::exposed), 1e3, 2)});
+  return table.markdown() + "\n";
+}
+
 }  // namespace
 
 nlohmann::ordered_json TokenReport::json() const {
@@ -47,12 +62,20 @@ nlohmann::ordered_json TokenReport::json() const {
       put(row, "hidden", over_rounds(result, hidden), 1);
       put(row, "exposed_ms", over_rounds(result, exposed), 1e3);
       row["megabytes_sent"] = over_rounds(result, [](const auto& f) { return f.megabytes; }).median;
+      row["messages"] = nlohmann::ordered_json::array();
+      for (size_t i = 0; i < result.rounds.front().messages.size(); ++i) {
+        nlohmann::ordered_json message = {{"name", result.rounds.front().messages[i].name}};
+        put(message, "communication_ms", of_message(result, i, &MessageFigures::communication),
+            1e3);
+        put(message, "exposed_ms", of_message(result, i, &MessageFigures::exposed), 1e3);
+        row["messages"].push_back(std::move(message));
+      }
       rows.push_back(std::move(row));
     }
   return {{"rows", std::move(rows)}};
 }
 
-std::string TokenReport::text() const {
+std::string TokenReport::text(bool by_message) const {
   std::string text;
   for (const TokenSetting& setting : settings) {
     text += util::concat(figure, ", ", setting.batch, " x ", setting.prompt, " tokens, ", ranks,
@@ -76,6 +99,7 @@ std::string TokenReport::text() const {
            util::fixed(over_rounds(result, [](const auto& f) { return f.megabytes; }).median, 3)});
     }
     text += table.markdown() + "\n";
+    if (by_message) text += message_table(setting);
   }
   return text;
 }

@@ -23,8 +23,8 @@ struct TokenReport {
 
   /// {"rows": [...]}, one a variant, milliseconds, with *_spread (interquartile range).
   nlohmann::ordered_json json() const;
-  /// A markdown table a setting.
-  std::string text() const;
+  /// A markdown table a setting; with one of the messages if asked for.
+  std::string text(bool by_message) const;
 };
 
 }  // namespace farskip::measure

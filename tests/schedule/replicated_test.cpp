@@ -81,7 +81,7 @@ Outcome run(const SharedModel& shared, const Setting& setting, const comm::Group
   model::Share share;
   if (size > 1) {
     ranks.reducer = std::make_shared<comm::Reducer>(
-        setting.late ? comm::delayed(group, 17 + rank, std::chrono::milliseconds(3)) : group);
+        setting.late ? comm::delayed(group, 17 + rank, std::chrono::microseconds(500)) : group);
     share = replicated_share(rank, size, ep);
   }
   const model::Model model = model::load_model(shared.directory(), setting.dtype, at::kCPU,
