@@ -54,6 +54,7 @@ std::string build_fingerprint() {
 }  // namespace
 
 Fact checkpoint_fact(const std::string& directory) {
+  io::Checkpoint::open(directory);  // which says what is wrong with it
   std::set<fs::path> files;
   for (const auto& entry : fs::directory_iterator(directory))
     if (entry.is_regular_file() &&

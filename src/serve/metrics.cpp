@@ -86,7 +86,7 @@ void Metrics::between_tokens(double seconds) {
 
 void Metrics::finished(const engine::Outcome& outcome) {
   const std::lock_guard lock(mutex_);
-  ++finished_[static_cast<size_t>(outcome.finish)];
+  ++finished_.at(static_cast<size_t>(outcome.finish));
   queued_.observe(outcome.queued_ms / 1000);
   if (outcome.new_tokens > 0) first_token_.observe(outcome.ttft_ms / 1000);
 }
@@ -98,9 +98,8 @@ std::string Metrics::exposition(const engine::EngineFigures& engine) const {
     text += concat("farskip_http_requests_total{endpoint=\"", key.first, "\",status=\"", key.second,
                    "\"} ", count, "\n");
   text += header("farskip_sequences_total", "counter", "Sequences that ended, by why.");
-  const char* reasons[] = {"stop", "length", "cancelled", "failed", "aborted"};
   for (size_t i = 0; i < finished_.size(); ++i)
-    text += concat("farskip_sequences_total{finish=\"", reasons[i], "\"} ", finished_[i], "\n");
+    text += concat("farskip_sequences_total{finish=\"", kFinishes[i], "\"} ", finished_[i], "\n");
   text += engine_lines(engine);
   text += queued_.exposition("farskip_queue_seconds", "From submission to the first work on it.");
   text += first_token_.exposition("farskip_time_to_first_token_seconds",

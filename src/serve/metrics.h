@@ -43,7 +43,8 @@ class Metrics {
  private:
   mutable std::mutex mutex_;
   std::map<std::pair<std::string, int>, uint64_t> requests_;  ///< by endpoint and status
-  std::array<uint64_t, 4> finished_{};                        ///< by engine::Finish
+  static constexpr const char* kFinishes[] = {"stop", "length", "cancelled", "failed", "aborted"};
+  std::array<uint64_t, std::size(kFinishes)> finished_{};  ///< by engine::Finish
   Histogram queued_, first_token_, between_tokens_, duration_;
 };
 

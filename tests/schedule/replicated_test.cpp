@@ -61,9 +61,9 @@ std::vector<at::Tensor> step_by_step(const model::Model& model, ForwardOptions o
     }
     const std::vector<int64_t> before = {past[0] - kSteps[0][step], past[1] - kSteps[1][step]};
     const auto batch = model::Batch::rows(rows, before, at::kCPU);
-    found.push_back(logits(model, forward(model, batch, options), options.ranks));
-    EXPECT_EQ(best_tokens(model, forward(model, batch, options), options.ranks),
-              likeliest(found.back()));
+    const at::Tensor hidden = forward(model, batch, options);
+    found.push_back(logits(model, hidden, options.ranks));
+    EXPECT_EQ(best_tokens(model, hidden, options.ranks), likeliest(found.back()));
   }
   return found;
 }
@@ -130,7 +130,8 @@ TEST_P(Replicated, ComputesWhatOneRankComputes) {
   const SharedModel model(GetParam());
   std::vector<Setting> settings;
   for (const auto dtype : {at::kDouble, at::kFloat})
-    for (const char* connectivity : kVariants) {
+    for (const std::string connectivity : kVariants) {
+      if (dtype == at::kFloat && connectivity != "farskip") continue;
       const auto kind = static_cast<int64_t>(settings.size());
       // Experts shared out, cut, and (on four ranks) both.
       settings.push_back({connectivity, dtype, /*ep=*/kind % 3});
@@ -163,13 +164,16 @@ TEST_P(Replicated, ComputesWhatOneRankComputes) {
 
 TEST_P(Replicated, EveryExecutionGivesTheSameBits) {
   const SharedModel model(GetParam());
-  for (const int64_t size : {1, 2, 4}) {
+  for (const int64_t size : {2, 4}) {
     std::vector<Setting> settings;
     for (const auto dtype : {at::kFloat, at::kBFloat16})
-      for (const char* connectivity : kVariants) {
+      for (const std::string connectivity : kVariants) {
+        // On two ranks or on four, which takes half the time of both; farskip on both.
+        const bool on_two = connectivity == "regular" || connectivity == "attention";
+        if (connectivity != "farskip" && on_two != (size == 2)) continue;
         Setting setting{connectivity, dtype, /*ep=*/static_cast<int64_t>(settings.size()) / 2 % 2};
         setting.waves = dtype == at::kFloat ? 3 : 1;
-        if (connectivity == std::string("attention")) setting.wire = at::kBFloat16;
+        if (connectivity == "attention") setting.wire = at::kBFloat16;
         setting.execution = Execution::blocking;
         settings.push_back(setting);
         setting.execution = Execution::overlapped;

@@ -111,6 +111,7 @@ Outcome run(const Plan& plan, const Setting& setting, const fs::path& data, cons
       found[0].validations.push_back(record["validation_loss"].get<double>());
     if (!record.contains("loss")) continue;
     found[0].losses.push_back(record["loss"].get<double>());
+    if (resume) continue;  // the first steps were made by other ranks
     // Every collective of a step is accounted for.
     for (const auto& [name, ranks] : {std::pair{"experts_forward", setting.ep},
                                       {"experts_backward", setting.ep},
