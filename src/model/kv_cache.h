@@ -16,8 +16,8 @@ struct LayerCache {
   at::Tensor values;
 };
 
-/// Fixed memory in pages of `page_tokens` tokens, of which a sequence has any, in any order (Kwon et
-/// al. 2023, PagedAttention).
+/// Fixed memory in pages of `page_tokens` tokens, of which a sequence has any, in any order (Kwon
+/// et al. 2023, PagedAttention).
 class KvCache {
  public:
   KvCache(const ModelConfig& config, int64_t pages, int64_t page_tokens, at::TensorOptions options);
