@@ -19,7 +19,14 @@ io::Json small_file() {
   for (int byte = 0; byte < 256; ++byte) vocabulary[alphabet[byte]] = byte;
   for (const char* token : {"ab", "abc", "Ġab", "bc"}) vocabulary[token] = vocabulary.size();
   return {
-      {"added_tokens", {{{"id", 260}, {"content", "<s>"}, {"special", true}}}},
+      {"added_tokens",
+       {{{"id", 260},
+         {"content", "<s>"},
+         {"special", true},
+         {"single_word", false},
+         {"lstrip", false},
+         {"rstrip", false},
+         {"normalized", false}}}},
       {"normalizer", nullptr},
       {"pre_tokenizer", {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"use_regex", true}}},
       {"post_processor", nullptr},
