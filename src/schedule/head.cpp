@@ -42,15 +42,21 @@ std::vector<int64_t> best_tokens(const model::Model& model, const at::Tensor& hi
   const int64_t rows = hidden.size(0), first = model.share.head.begin(model.config.vocabulary);
   if (rows == 0) return {};
   const at::Tensor own = model::linear(hidden, model.weights.head, {});
+  std::vector<int64_t> tokens;
+  if (model.share.head.count == 1) {
+    for (int64_t row = 0; row < rows; ++row)
+      tokens.push_back(kernels::argmax(own[row]).value_or(-1));
+    return tokens;
+  }
   const at::Tensor found = at::empty({rows, 2}, at::kDouble);  // exact for ids and all dtypes
+  auto mine = found.accessor<double, 2>();
   for (int64_t row = 0; row < rows; ++row) {
     const std::optional<int64_t> best = kernels::argmax(own[row]);
-    found[row][0] = best ? own[row][*best].item<double>() : std::nan("");
-    found[row][1] = best ? first + *best : 0;
+    mine[row][0] = best ? own[row][*best].item<double>() : std::nan("");
+    mine[row][1] = best ? static_cast<double>(first + *best) : 0;
   }
   const at::Tensor all = gather(model, found, ranks);
   const auto of = all.accessor<double, 3>();
-  std::vector<int64_t> tokens;
   for (int64_t row = 0; row < rows; ++row) {
     int64_t best = 0;
     bool finite = true;
