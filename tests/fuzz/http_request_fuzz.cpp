@@ -3,7 +3,7 @@
 #include <cstdint>
 #include <cstdlib>
 
-#include "io/byte_level.h"
+#include "byte_tokenizer.h"
 #include "serve/chat_request.h"
 #include "serve/completion_request.h"
 #include "serve/tokenize.h"
@@ -15,28 +15,11 @@ using namespace farskip;
 constexpr int64_t kVocabulary = 260, kContext = 512;
 
 serve::ServedModel small_model() {
-  io::Json vocabulary = io::Json::object();
-  const auto& alphabet = io::byte_level_alphabet();
-  for (int byte = 0; byte < 256; ++byte) vocabulary[alphabet[byte]] = byte;
-  const io::Json file = {
-      {"added_tokens",
-       {{{"id", 256},
-         {"content", "<s>"},
-         {"special", true},
-         {"single_word", false},
-         {"lstrip", false},
-         {"rstrip", false},
-         {"normalized", false}}}},
-      {"normalizer", nullptr},
-      {"pre_tokenizer", {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"use_regex", true}}},
-      {"post_processor", nullptr},
-      {"decoder", {{"type", "ByteLevel"}}},
-      {"model", {{"type", "BPE"}, {"vocab", vocabulary}, {"merges", io::Json::array()}}}};
   constexpr const char* kTemplate =
       "{% for m in messages %}{% if m.role == 'system' and not loop.first %}"
       "{{ raise_exception('no') }}{% endif %}<s>{{ m.role }} {{ m.content }}{% endfor %}";
   return {.names = {"model"},
-          .tokenizer = io::Tokenizer::parse(file.dump(), "tokenizer.json"),
+          .tokenizer = io::Tokenizer::parse(byte_tokenizer({}, {}).dump(), "tokenizer.json"),
           .chat_template = io::ChatTemplate::parse(kTemplate, {}, "template"),
           .eos_tokens = {256},
           .vocabulary = kVocabulary,

@@ -4,8 +4,7 @@
 #include <cstdint>
 #include <cstdlib>
 
-#include "io/byte_level.h"
-#include "io/json_file.h"
+#include "byte_tokenizer.h"
 #include "io/tokenizer.h"
 #include "util/error.h"
 
@@ -13,30 +12,9 @@ namespace {
 
 using namespace farskip;
 
-io::Json small_file() {
-  io::Json vocabulary = io::Json::object();
-  const auto& alphabet = io::byte_level_alphabet();
-  for (int byte = 0; byte < 256; ++byte) vocabulary[alphabet[byte]] = byte;
-  for (const char* token : {"ab", "abc", "Ġab", "bc"}) vocabulary[token] = vocabulary.size();
-  return {
-      {"added_tokens",
-       {{{"id", 260},
-         {"content", "<s>"},
-         {"special", true},
-         {"single_word", false},
-         {"lstrip", false},
-         {"rstrip", false},
-         {"normalized", false}}}},
-      {"normalizer", nullptr},
-      {"pre_tokenizer", {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"use_regex", true}}},
-      {"post_processor", nullptr},
-      {"decoder", {{"type", "ByteLevel"}}},
-      {"model",
-       {{"type", "BPE"}, {"vocab", vocabulary}, {"merges", {"a b", "ab c", "Ġ ab", "b c"}}}}};
-}
-
 void run(std::string_view patch, std::string_view text) {
-  static const io::Json base = small_file();
+  static const io::Json base =
+      byte_tokenizer({"ab", "abc", "Ġab", "bc"}, {"a b", "ab c", "Ġ ab", "b c"});
   io::Json file = base;
   if (!patch.empty()) file.merge_patch(io::parse_json(patch, "patch"));
   const io::Tokenizer tokenizer = io::Tokenizer::parse(file.dump(), "tokenizer.json");
