@@ -71,12 +71,13 @@ Fact config_fact(const model::ModelConfig& config) {
   return {"configuration", fingerprint.text()};
 }
 
-Fact options_fact(const CLI::App& verb) {
+Fact options_fact(const CLI::App& verb, const std::string& group) {
   std::string text;
   for (const CLI::Option* option : verb.get_options()) {
     // How a rank runs (threads, say) is its own affair; what must be alike of it is compared by
     // join().
     if (option->count() == 0 || option->get_group() == kRunningGroup) continue;
+    if (!group.empty() && option->get_group() != group) continue;
     text += (text.empty() ? "" : " ") + option->get_name();
     for (const std::string& value : option->results()) text += " " + value;
   }
@@ -157,6 +158,10 @@ Ranks join(const RunOptions& options, std::vector<Fact> facts, Layouts layouts) 
       options.torch_device());
   facts.insert(facts.begin(), {"program", build_fingerprint()});
   facts.insert(facts.begin() + 1, {"layout", layout.describe(size)});
+  facts.emplace_back("--connectivity, --layers",
+                     options.connectivity.empty() && options.layers.empty()
+                         ? "the checkpoint's"
+                         : options.connectivity + " " + options.layers);
   facts.emplace_back("--execution", options.execution);
   facts.emplace_back("--dtype", options.dtype.empty() ? "the checkpoint's" : options.dtype);
   facts.emplace_back("--wire-dtype", options.wire.empty() ? "the model's" : options.wire);

@@ -39,7 +39,8 @@ Ranks join(const RunOptions& options, std::vector<Fact> facts,
 Fact checkpoint_fact(const std::string& directory);
 /// A fact about a configuration.
 Fact config_fact(const model::ModelConfig& config);
-/// A fact about what the verb's own options say; how ranks run is compared by join().
-Fact options_fact(const CLI::App& verb);
+/// A fact about what the verb's own options say, or those of one group of --help; how ranks run is
+/// compared by join().
+Fact options_fact(const CLI::App& verb, const std::string& group = "");
 
 }  // namespace farskip::app

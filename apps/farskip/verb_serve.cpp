@@ -15,6 +15,8 @@
 namespace farskip::app {
 namespace {
 
+constexpr const char* kEngineGroup = "Engine";
+
 struct Options {
   std::string model, api_key;
   std::vector<std::string> names;
@@ -59,8 +61,10 @@ void run(const CLI::App& verb, Options& options) {
   options.run.apply();
   util::require(verb.count("--api-key") == 0 || !options.api_key.empty(), "--api-key",
                 "an empty text", "a key");
+  // What speaks HTTP is rank 0's affair, the key above all.
   const Ranks ranks =
-      join(options.run, {checkpoint_fact(options.model), options_fact(verb)}, Layouts::all_reduce);
+      join(options.run, {checkpoint_fact(options.model), options_fact(verb, kEngineGroup)},
+           Layouts::all_reduce);
   const model::Model model =
       load(options.model, options.run, model::Residence::copied, ranks.share, ranks.leads());
   options.engine.connectivity = options.run.resolve(model.config);
@@ -121,7 +125,7 @@ void add_server_options(CLI::App& verb, Options& options) {
 }
 
 void add_engine_options(CLI::App& verb, Options& options) {
-  const char* group = "Engine";
+  const auto group = kEngineGroup;
   verb.add_option("--max-sequences", options.engine.max_sequences,
                   "Sequences that are worked on at once")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 16))
