@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <span>
 
 #include "kernels/causal_attention.h"
@@ -21,7 +22,7 @@ struct KeysValues {
 };
 
 at::Tensor split_heads(const at::Tensor& x, int64_t heads) {
-  return x.view({x.size(0), heads, -1});
+  return x.view({x.size(0), heads, x.size(1) / heads});  // also of no rows
 }
 
 /// Elements begin .. begin + count of the last dimension. Without gradients as one view instead of
@@ -50,37 +51,40 @@ KeysValues expand_latent(const at::Tensor& latent, const at::Tensor& k_rope,
           columns(kv, c.nope_dim, c.v_dim)};
 }
 
-PreparedAttention prepare_latent(const at::Tensor& h, const AttentionWeights& w,
-                                 const AttentionConfig& c, const RopeTable& rope) {
+/// q of the normed inputs hq, whose angles are `rope`'s.
+at::Tensor latent_queries(const at::Tensor& hq, const AttentionWeights& w, const AttentionConfig& c,
+                          const RopeTable& rope) {
   at::Tensor q =
       c.q_rank == 0
-          ? linear(h, w.q, {})
-          : linear(rms_norm(linear(h, w.q_a, w.q_a_bias), w.q_a_norm, c.norm_eps), w.q_b, {});
+          ? linear(hq, w.q, {})
+          : linear(rms_norm(linear(hq, w.q_a, w.q_a_bias), w.q_a_norm, c.norm_eps), w.q_b, {});
   q = split_heads(q, c.heads);
   const at::Tensor q_rope =
       model::rope(columns(q, c.nope_dim, c.rope_dim), rope.cos, rope.sin, c.rope.interleaved);
+  return at::cat({columns(q, 0, c.nope_dim), q_rope}, -1);
+}
+
+void prepare_latent(PreparedAttention& prepared, const at::Tensor& h, const AttentionWeights& w,
+                    const AttentionConfig& c, const RopeTable& rope) {
   const at::Tensor kv = linear(h, w.kv_a, w.kv_a_bias);
-  PreparedAttention prepared;
-  prepared.q = at::cat({columns(q, 0, c.nope_dim), q_rope}, -1);
   prepared.latent = rms_norm(columns(kv, 0, c.kv_rank), w.kv_a_norm, c.norm_eps);
   prepared.k_rope = model::rope(columns(kv, c.kv_rank, c.rope_dim).unsqueeze(1), rope.cos, rope.sin,
                                 c.rope.interleaved);
-  return prepared;
 }
 
-PreparedAttention prepare_grouped(const at::Tensor& h, const AttentionWeights& w,
-                                  const AttentionConfig& c, const RopeTable& rope) {
-  at::Tensor q = split_heads(linear(h, w.q, w.q_bias), c.heads);
+at::Tensor grouped_queries(const at::Tensor& hq, const AttentionWeights& w,
+                           const AttentionConfig& c, const RopeTable& rope) {
+  at::Tensor q = split_heads(linear(hq, w.q, w.q_bias), c.heads);
+  if (c.qk_norm) q = rms_norm(q, w.q_norm, c.norm_eps);
+  return model::rope(q, rope.cos, rope.sin, c.rope.interleaved);
+}
+
+void prepare_grouped(PreparedAttention& prepared, const at::Tensor& h, const AttentionWeights& w,
+                     const AttentionConfig& c, const RopeTable& rope) {
   at::Tensor k = split_heads(linear(h, w.k, w.k_bias), c.kv_heads);
-  if (c.qk_norm) {
-    q = rms_norm(q, w.q_norm, c.norm_eps);
-    k = rms_norm(k, w.k_norm, c.norm_eps);
-  }
-  PreparedAttention prepared;
-  prepared.q = model::rope(q, rope.cos, rope.sin, c.rope.interleaved);
+  if (c.qk_norm) k = rms_norm(k, w.k_norm, c.norm_eps);
   prepared.k = model::rope(k, rope.cos, rope.sin, c.rope.interleaved);
   prepared.v = split_heads(linear(h, w.v, w.v_bias), c.kv_heads);
-  return prepared;
 }
 
 /// Rows of a cache tensor [pages, page_tokens, heads, dim], one a token.
@@ -202,13 +206,23 @@ at::Tensor from_start(const PreparedAttention& p, const AttentionWeights& w,
   return core(run.of(p.q), kv, static_cast<int64_t>(run.segments.size()), c);
 }
 
+/// How a segment's attention is computed.
+enum class Way { from_start, decode, from_cache };
+
+Way way_of(const Segment& segment, const AttentionContext& context) {
+  // The keys of other tokens than the queries' lie in the cache.
+  if (segment.past == 0 && !context.queries) return Way::from_start;
+  return segment.count == 1 ? Way::decode : Way::from_cache;
+}
+
 /// Segments that can be worked on together, cut off the front of those from `first` on.
-Run next_run(const Batch& batch, size_t first, int64_t row) {
-  const auto segments = std::span(batch.segments).subspan(first);
+Run next_run(std::span<const Segment> all, size_t first, int64_t row,
+             const AttentionContext& context) {
+  const auto segments = all.subspan(first);
   const Segment& front = segments.front();
+  const Way way = way_of(front, context);
   const auto alike = [&](const Segment& other) {
-    if (front.past > 0) return front.count == 1 && other.past > 0 && other.count == 1;
-    return other.past == 0 && other.count == front.count;
+    return way != Way::from_cache && way_of(other, context) == way && other.count == front.count;
   };
   size_t length = 1;
   while (length < segments.size() && alike(segments[length])) ++length;
@@ -217,34 +231,65 @@ Run next_run(const Batch& batch, size_t first, int64_t row) {
 
 }  // namespace
 
+Queries queries_of(const Batch& batch, const RopeTable& rope, const at::Tensor& rows) {
+  Queries queries{rows, {rope.cos.index_select(0, rows), rope.sin.index_select(0, rows)}, {}};
+  std::vector<int64_t> begins;  // of the batch's segments
+  int64_t row = 0;
+  for (const Segment& segment : batch.segments) {
+    begins.push_back(row);
+    row += segment.count;
+  }
+  const at::Tensor on_cpu = rows.cpu().contiguous();
+  int64_t next = -1;  // the row that would go on with the last segment
+  for (const int64_t one : std::span(on_cpu.const_data_ptr<int64_t>(), on_cpu.numel())) {
+    const auto of = std::upper_bound(begins.begin(), begins.end(), one) - begins.begin() - 1;
+    if (one == next && one != begins[of]) {
+      ++queries.segments.back().count;
+    } else {
+      const Segment& segment = batch.segments[of];
+      queries.segments.push_back({segment.past + one - begins[of], 1, segment.pages});
+    }
+    next = one + 1;
+  }
+  return queries;
+}
+
 PreparedAttention attention_prepare(const at::Tensor& h, const AttentionWeights& weights,
                                     const AttentionConfig& config,
                                     const AttentionContext& context) {
-  PreparedAttention prepared = config.kind == AttentionKind::mla
-                                   ? prepare_latent(h, weights, config, context.rope)
-                                   : prepare_grouped(h, weights, config, context.rope);
-  if (config.gated) prepared.gate = linear(h, weights.gate, {}).sigmoid();
+  const Queries* queries = context.queries;
+  const at::Tensor hq = queries ? h.index_select(0, queries->rows) : h;
+  const RopeTable& rope = queries ? queries->rope : context.rope;
+  const bool latent = config.kind == AttentionKind::mla;
+  PreparedAttention prepared;
+  prepared.q = latent ? latent_queries(hq, weights, config, rope)
+                      : grouped_queries(hq, weights, config, rope);
+  (latent ? prepare_latent : prepare_grouped)(prepared, h, weights, config, context.rope);
+  if (config.gated) prepared.gate = linear(hq, weights.gate, {}).sigmoid();
   if (context.cache) keep(prepared, config, context);
   return prepared;
 }
 
 at::Tensor attend(const PreparedAttention& p, const AttentionWeights& weights,
                   const AttentionConfig& config, const AttentionContext& context) {
+  const std::vector<Segment>& segments =
+      context.queries ? context.queries->segments : context.batch.segments;
   std::vector<at::Tensor> outputs;
   int64_t row = 0;
-  for (size_t first = 0; first < context.batch.segments.size();) {
-    const Run run = next_run(context.batch, first, row);
-    const Segment& segment = run.segments.front();
-    if (segment.past == 0)
-      outputs.push_back(from_start(p, weights, config, run));
-    else if (segment.count == 1)
-      outputs.push_back(decode(p, weights, config, *context.cache, run));
-    else
-      outputs.push_back(
-          core(run.of(p.q), from_cache(segment, weights, config, *context.cache), 1, config));
+  for (size_t first = 0; first < segments.size();) {
+    const Run run = next_run(segments, first, row, context);
+    switch (way_of(run.segments.front(), context)) {
+      case Way::from_start: outputs.push_back(from_start(p, weights, config, run)); break;
+      case Way::decode: outputs.push_back(decode(p, weights, config, *context.cache, run)); break;
+      case Way::from_cache: {
+        const KeysValues kv = from_cache(run.segments.front(), weights, config, *context.cache);
+        outputs.push_back(core(run.of(p.q), kv, 1, config));
+      }
+    }
     first += run.segments.size();
     row += run.count;
   }
+  if (outputs.empty()) outputs.push_back(p.q.new_empty({0, config.heads * config.v_dim}));
   at::Tensor y = outputs.size() == 1 ? outputs.front() : at::cat(outputs);
   if (config.gated) y = y * p.gate;
   return linear(y, weights.output, weights.output_bias);

@@ -10,29 +10,40 @@
 
 namespace farskip::model {
 
+/// The tokens of a pass whose outputs are asked for, where that is not all of them.
+struct Queries {
+  at::Tensor rows;  ///< int64 [n], of the batch
+  RopeTable rope;
+  std::vector<Segment> segments;  ///< runs of neighbours, which attend to all that the cache has
+};
+
 /// What attention needs to know of the pass beside the layer's own weights.
 struct AttentionContext {
   const Batch& batch;
   const RopeTable& rope;
-  LayerCache* cache = nullptr;  ///< null: no cache is read or written
-  at::Tensor cache_rows;        ///< int64 [N]: page * page_tokens + place, where tokens are kept
+  LayerCache* cache = nullptr;       ///< null: no cache is read or written
+  at::Tensor cache_rows;             ///< int64 [N]: page * page_tokens + place, of every token
+  const Queries* queries = nullptr;  ///< needs a cache; null: all tokens, n = N
 };
 
 /// Between the two parts.
 struct PreparedAttention {
-  at::Tensor q;  ///< [N, heads, nope + rope]
+  at::Tensor q;  ///< [n, heads, nope + rope]
   at::Tensor k;  ///< gqa: [N, kv_heads, dim]
   at::Tensor v;
   at::Tensor latent;  ///< mla: normed latent [N, kv_rank] ...
   at::Tensor k_rope;  ///< ... and rotated key of all heads [N, 1, rope]
-  at::Tensor gate;    ///< sigmoid of the output gate [N, heads v]
+  at::Tensor gate;    ///< sigmoid of the output gate [n, heads v]
 };
+
+/// Those of the batch's rows, int64 [n] in any order.
+Queries queries_of(const Batch& batch, const RopeTable& rope, const at::Tensor& rows);
 
 /// h [N, hidden], the normed input. Writes the new tokens' keys and values to the cache.
 PreparedAttention attention_prepare(const at::Tensor& h, const AttentionWeights& weights,
                                     const AttentionConfig& config, const AttentionContext& context);
 
-/// Attention over everything the segments have, output projection included. -> [N, hidden]
+/// Attention over everything the segments have, output projection included. -> [n, hidden]
 at::Tensor attend(const PreparedAttention& prepared, const AttentionWeights& weights,
                   const AttentionConfig& config, const AttentionContext& context);
 

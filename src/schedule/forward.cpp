@@ -82,6 +82,7 @@ struct Pass {
   ForwardOptions options;
   model::RopeTable rope;
   at::Tensor cache_rows;
+  std::optional<model::Queries> queries;  ///< of the last layer
 };
 
 /// The stream after the last layer, each wave of whose combine comes in `chunks`.
@@ -92,9 +93,11 @@ model::ResidualStream run_layers(const model::Model& model, const model::Batch& 
   at::Tensor rows;
   if (options.cache) rows = cache_rows(batch, options.cache->page_tokens());
   // The layers of all families so far share one kind of rotary positions.
-  const auto pass = std::make_shared<const Pass>(Pass{
+  const auto pass = std::make_shared<Pass>(Pass{
       model, batch, options,
       model::rope_table(config.layers.front().attention.rope, batch.positions, model.dtype), rows});
+  if (options.rows.defined() && options.cache)
+    pass->queries = model::queries_of(pass->batch, pass->rope, options.rows);
 
   model::ResidualStream stream(embed(model, batch.tokens, options.ranks));
   const auto observe = [&](int64_t k) {
@@ -106,7 +109,8 @@ model::ResidualStream run_layers(const model::Model& model, const model::Batch& 
                                model::ResidualStream& stream, const LayerTrace* again) {
       const Pass& p = *pass;
       const model::AttentionContext attention{
-          p.batch, p.rope, p.options.cache ? &p.options.cache->layer(k) : nullptr, p.cache_rows};
+          p.batch, p.rope, p.options.cache ? &p.options.cache->layer(k) : nullptr, p.cache_rows,
+          p.queries && k + 1 == p.model.config.depth() ? &*p.queries : nullptr};
       const model::Connectivity& reads = p.options.connectivity;
       if (p.options.ranks.reducer) {
         ReplicatedLayer layer(k, p.model, attention, p.options, count, again);

@@ -72,7 +72,8 @@ class TensorLayer {
   at::Tensor attend(const model::PreparedAttention& prepared) {
     enter(Part::attend);
     const at::Tensor y = model::attend(prepared, weights_.attention, config_.attention, attention_);
-    return marked(rows_.defined() ? y.index_select(0, rows_) : y, Part::attend);
+    const bool all = rows_.defined() && !attention_.queries;
+    return marked(all ? y.index_select(0, rows_) : y, Part::attend);
   }
   at::Tensor dense(const at::Tensor& x) {
     enter(Part::dense);
