@@ -11,6 +11,8 @@
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 
+#include "comm/message_threads.h"
+
 namespace farskip::comm {
 namespace {
 
@@ -115,6 +117,7 @@ class GlooBackend : public Backend {
 }  // namespace
 
 GlooDevice gloo_device() {
+  const MessageThreads threads(MessageThreads::Kind::move);
   const char* interface = std::getenv("GLOO_SOCKET_IFNAME");
   return interface ? c10d::ProcessGroupGloo::createDeviceForInterface(interface)
                    : c10d::ProcessGroupGloo::createDefaultDevice();
@@ -125,6 +128,7 @@ std::shared_ptr<Backend> gloo_backend(const GlooDevice& device,
                                       const std::string& name, int64_t rank, int64_t size,
                                       std::chrono::milliseconds timeout) {
   const auto make = [=](const std::string& suffix) {
+    const MessageThreads threads(MessageThreads::Kind::write);
     auto options = c10d::ProcessGroupGloo::Options::create(timeout);
     options->devices.push_back(device);
     return c10::make_intrusive<c10d::ProcessGroupGloo>(
