@@ -14,6 +14,10 @@ namespace {
 /// the ring is ahead (bench/link_check, 2026-11-26).
 constexpr int64_t kDirectBytes = 256 << 10;
 
+/// Of two ranks, up to so many bytes by one operation for both directions. They take turns on its
+/// connection (see gloo.cpp), which for so few bytes takes less than the threads of a second one.
+constexpr int64_t kTogetherBytes = 32 << 10;
+
 /// Makes the sum's tensor of what has come.
 class SumWork : public Work {
  public:
@@ -76,6 +80,13 @@ Pending Reducer::all_reduce(const MessageName& name, const at::Tensor& x, at::Sc
     if (wire == dtype) return sum;
     return Pending(std::make_unique<SumWork>(
         std::move(sum), [dtype](const at::Tensor& received) { return received.to(dtype); }));
+  }
+  if (ranks == 2 && bytes <= kTogetherBytes) {
+    Pending both = recorded(name, bytes, group().all_gather(name.describe(), sent.unsqueeze(0)));
+    return Pending(std::make_unique<SumWork>(
+        std::move(both), [dtype](const at::Tensor& received) {
+          return sum_of(received[0], received.narrow(0, 1, 1), 0).to(dtype);
+        }));
   }
   const int64_t rank = group().rank();
   std::vector<int64_t> others(ranks, sent.numel());
