@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include "kernels/grouped_linear.h"
 #include "kernels/small_experts.h"
 #include "kernels/small_linear.h"
 #include "model/differentiable.h"
@@ -44,7 +45,7 @@ at::Tensor mlp(const at::Tensor& x, const MlpWeights& weights) {
 Dispatched dispatch(const at::Tensor& h, const MoeWeights& weights, const MoeConfig& config,
                     const DispatchOptions& options) {
   Dispatched sent;
-  sent.h = h;
+  sent.h = sent.all = h;
   sent.routes = route(h, weights.router, weights.correction, config.router, options.chosen);
   if (options.ranks.size() > 1) {
     launch(sent, config, options);
@@ -71,6 +72,17 @@ at::Tensor experts(const Dispatched& sent, int64_t wave, const MoeWeights& weigh
   const at::Tensor rows = alone ? sent.rows : sent.exchanges[wave]->receive(sent.tickets[wave]);
   const kernels::Plan& plan = alone ? *sent.plan : sent.exchanges[wave]->plan();
   return grouped_linear(swiglu(grouped_linear(rows, plan, weights.gate_up)), plan, weights.down);
+}
+
+at::Tensor experts_inner(const Dispatched& sent, const MoeWeights& weights) {
+  return swiglu(grouped_linear(sent.rows, *sent.plan, weights.gate_up));
+}
+
+at::Tensor combined_columns(const Dispatched& sent, const at::Tensor& inner, int64_t begin,
+                            int64_t count, const MoeWeights& weights, const MoeConfig& config) {
+  const at::Tensor outputs = kernels::grouped_linear(inner, sent.plan->offsets,
+                                                     weights.down.value.narrow(1, begin, count));
+  return kernels::combine(outputs, sent.routes.weights, *sent.plan, accumulation(config));
 }
 
 at::Tensor send_back(const Dispatched& sent, int64_t wave, const at::Tensor& outputs) {

@@ -18,7 +18,8 @@ at::Tensor mlp(const at::Tensor& x, const MlpWeights& weights);
 
 /// Tokens on their way to the experts; a value that the combine takes back.
 struct Dispatched {
-  at::Tensor h;  ///< [N, hidden], the normed input of router, experts and shared experts
+  at::Tensor h;    ///< [N, hidden], the normed input of router and experts
+  at::Tensor all;  ///< the shared experts': h, or more tokens than have routed experts
   Routes routes;
   /// On one rank, who goes where; absent when so few tokens are decoded that experts and combine
   /// are one kernel.
@@ -52,6 +53,12 @@ Dispatched dispatch(const at::Tensor& h, const MoeWeights& weights, const MoeCon
 /// plan's order; without a plan, combined already [N, hidden].
 at::Tensor experts(const Dispatched& sent, int64_t wave, const MoeWeights& weights,
                    const MoeConfig& config);
+/// What the experts' down projections read [P, width], where one rank has all tokens and there is a
+/// plan; and of the weighted sums that experts() and combine() give, columns begin .. begin +
+/// count [N, count]: the same bits, without gradients.
+at::Tensor experts_inner(const Dispatched& sent, const MoeWeights& weights);
+at::Tensor combined_columns(const Dispatched& sent, const at::Tensor& inner, int64_t begin,
+                            int64_t count, const MoeWeights& weights, const MoeConfig& config);
 /// Launches the outputs' way back. -> ticket; on one rank, the outputs as they are
 at::Tensor send_back(const Dispatched& sent, int64_t wave, const at::Tensor& outputs);
 /// `outputs`: what send_back() gave, by wave. Weighted sums [N, hidden], in the order of the

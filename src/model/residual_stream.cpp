@@ -37,6 +37,8 @@ at::Tensor ResidualStream::full() {
   settle_near(INT64_MAX);
   if (full_.defined()) return full_;
   if (!routed_) return shared_.defined() ? full_ = partial() : base_;
+  if (routed_of_kept_)
+    throw Error("residual stream: all tokens were asked for where some have no routed output");
   at::Tensor routed = routed_->wait();
   routed_.reset();
   if (routed_rows_.defined())
@@ -63,10 +65,11 @@ void ResidualStream::add_near(std::vector<comm::Pending> parts) {
   near_ = std::move(parts);
 }
 
-void ResidualStream::add_routed(RoutedOutput output) {
+void ResidualStream::add_routed(RoutedOutput output, const at::Tensor& rows) {
   if (routed_ || shared_.defined())
     throw Error("residual stream: a routed output was added before the last one was settled");
   routed_.emplace(std::move(output));
+  routed_of_kept_ = rows.defined();
 }
 
 void ResidualStream::add_shared(at::Tensor output) {
@@ -79,7 +82,7 @@ void ResidualStream::keep(const at::Tensor& rows) {
   if (!near_.empty()) throw Error("residual stream: tokens were dropped while some were in flight");
   for (at::Tensor* term : {&base_, &shared_, &partial_, &full_})
     if (term->defined()) *term = term->index_select(0, rows);
-  if (routed_) routed_rows_ = rows;
+  if (routed_ && !std::exchange(routed_of_kept_, false)) routed_rows_ = rows;
 }
 
 ResidualStream::Terms ResidualStream::release() {

@@ -47,8 +47,9 @@ class ResidualStream {
   /// Adds an output to the settled stream that may be in flight, and that p has too: parts of
   /// tokens that follow one another.
   void add_near(std::vector<comm::Pending> parts);
-  /// Adds the routed experts' output, which may be in flight.
-  void add_routed(RoutedOutput output);
+  /// Adds the routed experts' output, which may be in flight. `rows`, if defined: of these tokens
+  /// alone, which are to be kept before x is read.
+  void add_routed(RoutedOutput output, const at::Tensor& rows = {});
   /// Adds the shared experts' output; it belongs to the same layer as the routed output before it.
   void add_shared(at::Tensor output);
 
@@ -68,7 +69,8 @@ class ResidualStream {
   size_t next_ = 0;                  ///< ... and the part that comes next
   at::Tensor sum_;                   ///< base + near, as far as settled
   std::optional<RoutedOutput> routed_;
-  at::Tensor routed_rows_;  ///< of which these are kept; undefined: all
+  at::Tensor routed_rows_;       ///< of which these are kept; undefined: all
+  bool routed_of_kept_ = false;  ///< it is of tokens that are still to be kept
   at::Tensor shared_;
   at::Tensor partial_, full_;  ///< sums made already
 };

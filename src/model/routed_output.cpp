@@ -23,7 +23,7 @@ at::Tensor RoutedOutput::wait() {
   for (comm::Pending& part : parts_) sums.push_back(part.wait());
   if (sums.empty())
     for (int64_t c = 0; c < chunks(); ++c) sums.push_back(wait(c));
-  return sums.size() == 1 ? sums.front() : at::cat(sums);
+  return sums.size() == 1 ? sums.front() : at::cat(sums, dimension_);
 }
 
 at::Tensor RoutedOutput::wait(int64_t chunk) {

@@ -13,8 +13,9 @@ namespace farskip::model {
 class RoutedOutput {
  public:
   explicit RoutedOutput(comm::Pending whole) { parts_.push_back(std::move(whole)); }
-  /// Of tokens that follow one another; at least one part.
-  RoutedOutput(std::vector<comm::Pending> parts) : parts_(std::move(parts)) {}
+  /// Of tokens (dimension 0) or columns (1) that follow one another; at least one part.
+  RoutedOutput(std::vector<comm::Pending> parts, int64_t dimension = 0)
+      : parts_(std::move(parts)), dimension_(dimension) {}
   RoutedOutput(Exchanges exchanges, at::Tensor ticket, kernels::Accumulate accumulate)
       : exchanges_(std::move(exchanges)), ticket_(std::move(ticket)), accumulate_(accumulate) {}
 
@@ -36,6 +37,7 @@ class RoutedOutput {
 
  private:
   std::vector<comm::Pending> parts_;
+  int64_t dimension_ = 0;
   Exchanges exchanges_;
   at::Tensor ticket_;
   kernels::Accumulate accumulate_ = kernels::Accumulate::kOpmath;

@@ -16,8 +16,8 @@ namespace farskip::schedule {
 ///
 /// Layer offers: is_moe(), has_shared(), attends_late(), attention_prepare(x), keep_rows(stream),
 /// idle(), attend(prepared), dense(x), dispatch(x) -> sent (launched), experts(sent) -> pending
-/// (wave by wave: waits for the dispatch, computes, launches the combine), shared(sent). Stream
-/// offers what model::ResidualStream does.
+/// (wave by wave: waits for the dispatch, computes, launches the combine), shared(sent),
+/// routed_rows() (see ResidualStream::add_routed). Stream offers what model::ResidualStream does.
 template <class Layer, class Stream>
 void run_layer(Layer& layer, model::LayerConnectivity reads, Stream& stream) {
   auto prepared =
@@ -38,7 +38,7 @@ void run_layer(Layer& layer, model::LayerConnectivity reads, Stream& stream) {
   }
 
   const auto finish = [&](auto sent) {
-    stream.add_routed(layer.experts(sent));
+    stream.add_routed(layer.experts(sent), layer.routed_rows());
     if (layer.has_shared()) stream.add_shared(layer.shared(sent));
   };
   if (reads.mlp_outdated && layer.attends_late()) {
@@ -46,7 +46,7 @@ void run_layer(Layer& layer, model::LayerConnectivity reads, Stream& stream) {
     auto shared = layer.shared(sent);
     auto routed = layer.experts(sent);
     stream.add(layer.attend(std::move(prepared)));
-    stream.add_routed(std::move(routed));
+    stream.add_routed(std::move(routed), layer.routed_rows());
     stream.add_shared(std::move(shared));
   } else if (reads.mlp_outdated) {
     auto sent = layer.dispatch(stream.full());

@@ -20,9 +20,10 @@ namespace farskip::schedule {
 /// travels while the next is computed: what the dependencies of regular and dense layers allow.
 ///
 /// Layer offers what it offers to run_layer(), but for: experts(sent) -> this rank's part of the
-/// sum, waves(covered) -> parts of the tokens, reduce(name, waves, make) -> pending sums of what
-/// make(wave) gives, each launched as soon as it is made. A wave offers begin, count and of(x), its
-/// rows.
+/// sum, shared(sent, wave) of the wave's tokens alone, waves(covered) -> parts of the tokens,
+/// reduce(name, waves, make) -> pending sums of what make(wave) gives, each launched as soon as it
+/// is made, reduce_experts(sent) -> the pending sum of what experts(sent) gives. A wave offers
+/// begin, count and of(x), its rows.
 template <class Layer, class Stream>
 void run_replicated_layer(Layer& layer, model::LayerConnectivity reads, bool partial_next,
                           Stream& stream) {
@@ -33,12 +34,25 @@ void run_replicated_layer(Layer& layer, model::LayerConnectivity reads, bool par
   if (layer.idle()) return;
   const auto a = layer.attend(std::move(prepared));
 
-  const bool outdated = reads.mlp_outdated;
-  const auto waves = layer.waves(/*covered=*/outdated && layer.is_moe() && partial_next);
+  const bool outdated = reads.mlp_outdated, has_shared = layer.is_moe() && layer.has_shared();
+  const bool covered = outdated && partial_next && layer.is_moe();
+  const auto waves = layer.waves(covered);
   const auto x = [&](const auto& wave) { return stream.full(wave.begin, wave.count); };
   const auto of_attention = [&](const auto& wave) { return wave.of(a); };
-  if (!outdated) stream.add_near(layer.reduce(attention, waves, of_attention));
 
+  if (covered) {
+    // Without shared experts, attention's message leaves before anything is waited for.
+    auto near = has_shared ? decltype(layer.reduce(attention, waves, of_attention)){}
+                           : layer.reduce(attention, waves, of_attention);
+    const auto sent = layer.dispatch(stream.full());
+    if (has_shared)
+      near = layer.reduce(merged, waves,
+                          [&](const auto& wave) { return wave.of(a) + layer.shared(sent, wave); });
+    stream.add_near(std::move(near));
+    return stream.add_routed(layer.reduce_experts(sent), layer.routed_rows());
+  }
+
+  if (!outdated) stream.add_near(layer.reduce(attention, waves, of_attention));
   if (!layer.is_moe()) {
     stream.add_near(layer.reduce(outdated ? merged : mlp, waves, [&](const auto& wave) {
       const auto y = layer.dense(x(wave));
@@ -51,7 +65,6 @@ void run_replicated_layer(Layer& layer, model::LayerConnectivity reads, bool par
   const auto send = [&](const auto& wave) -> const auto& {
     return sent.emplace_back(layer.dispatch(x(wave)));
   };
-  const bool has_shared = layer.has_shared();
   if (outdated && has_shared) {
     stream.add_near(layer.reduce(
         merged, waves, [&](const auto& wave) { return wave.of(a) + layer.shared(send(wave)); }));

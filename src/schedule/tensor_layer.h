@@ -29,7 +29,15 @@ class TensorLayer {
         share_(model.share),
         attention_(attention),
         options_(options) {
-    if (index + 1 == model.config.depth()) rows_ = options.rows;
+    if (!options.rows.defined()) return;
+    const int64_t last = model.config.depth() - 1;
+    if (index == last) rows_ = options.rows;
+    // What the last layer reads of all tokens is then without this layer's routed output.
+    const bool partial_next =
+        index + 1 == last && options.connectivity.layer(last).attention_partial;
+    const bool own = !options.ranks.reducer || options.connectivity.layer(index).mlp_outdated;
+    if (partial_next && own && is_moe() && !options.ranks.courier && !options.on_residual)
+      routed_rows_ = options.rows;
   }
 
   const LayerTrace& trace() const { return trace_; }
@@ -82,13 +90,15 @@ class TensorLayer {
 
   model::Dispatched dispatch(const at::Tensor& x) {
     enter(Part::route);
-    const at::Tensor h = mlp_norm(x);
+    const at::Tensor all = mlp_norm(x);
+    const at::Tensor h = routed_rows_.defined() ? all.index_select(0, routed_rows_) : all;
     model::DispatchOptions options{options_.ranks, index_, chunks_};
     if (options_.choose) options.chosen = options_.choose(index_, h.size(0), config_.moe->router);
     options.kept = options_.recompute;
     if (again_) options.again = again_->exchanges;
     if (options_.ranks.reducer) options.own = share_.experts;
     auto sent = model::dispatch(h, weights_.moe, *config_.moe, options);
+    sent.all = all;
     keep_trace(sent);
     for (at::Tensor& ticket : sent.tickets) ticket = marked(ticket, Part::route);
     return sent;
@@ -104,13 +114,28 @@ class TensorLayer {
     }
     return model::combine(sent, back, *config_.moe);
   }
-  at::Tensor shared(const model::Dispatched& sent) {
-    enter(Part::shared);
-    return marked(model::mlp(sent.h, weights_.moe.shared), Part::shared);
+  /// Without gradients, where there is a plan: the first of experts()' two steps, and columns begin
+  /// .. begin + count of their output.
+  at::Tensor experts_inner(const model::Dispatched& sent) {
+    enter(Part::experts);
+    return model::experts_inner(sent, weights_.moe);
   }
+  at::Tensor expert_columns(const model::Dispatched& sent, const at::Tensor& inner, int64_t begin,
+                            int64_t count) {
+    enter(Part::experts);
+    return model::combined_columns(sent, inner, begin, count, weights_.moe, *config_.moe);
+  }
+  at::Tensor shared(const model::Dispatched& sent) { return shared(sent.all); }
+  at::Tensor shared(const at::Tensor& h) {
+    enter(Part::shared);
+    return marked(model::mlp(h, weights_.moe.shared), Part::shared);
+  }
+  /// The tokens that have routed experts; undefined: all.
+  const at::Tensor& routed_rows() const { return routed_rows_; }
 
   const ForwardOptions& options() const { return options_; }
   int64_t index() const { return index_; }
+  int64_t hidden() const { return hidden_; }
   /// Tokens that the layer works on after attention.
   int64_t tokens() const { return rows_.defined() ? rows_.numel() : attention_.batch.size(); }
 
@@ -144,7 +169,8 @@ class TensorLayer {
   const model::Share& share_;
   const model::AttentionContext& attention_;
   const ForwardOptions& options_;
-  at::Tensor rows_;  ///< int64, those asked for; undefined: all
+  at::Tensor rows_;         ///< int64, those asked for; undefined: all
+  at::Tensor routed_rows_;  ///< int64, those that are routed; undefined: all
   LayerTrace trace_;
 };
 
