@@ -51,6 +51,11 @@ KeysValues expand_latent(const at::Tensor& latent, const at::Tensor& k_rope,
           columns(kv, c.nope_dim, c.v_dim)};
 }
 
+RopeTable rows_of(const RopeTable& rope, int64_t begin, int64_t count) {
+  if (count == rope.cos.size(0)) return rope;
+  return {rope.cos.narrow(0, begin, count), rope.sin.narrow(0, begin, count)};
+}
+
 /// q of the normed inputs hq, whose angles are `rope`'s.
 at::Tensor latent_queries(const at::Tensor& hq, const AttentionWeights& w, const AttentionConfig& c,
                           const RopeTable& rope) {
@@ -64,8 +69,8 @@ at::Tensor latent_queries(const at::Tensor& hq, const AttentionWeights& w, const
   return at::cat({columns(q, 0, c.nope_dim), q_rope}, -1);
 }
 
-void prepare_latent(PreparedAttention& prepared, const at::Tensor& h, const AttentionWeights& w,
-                    const AttentionConfig& c, const RopeTable& rope) {
+void latent_keys(PreparedAttention& prepared, const at::Tensor& h, const AttentionWeights& w,
+                 const AttentionConfig& c, const RopeTable& rope) {
   const at::Tensor kv = linear(h, w.kv_a, w.kv_a_bias);
   prepared.latent = rms_norm(columns(kv, 0, c.kv_rank), w.kv_a_norm, c.norm_eps);
   prepared.k_rope = model::rope(columns(kv, c.kv_rank, c.rope_dim).unsqueeze(1), rope.cos, rope.sin,
@@ -79,8 +84,8 @@ at::Tensor grouped_queries(const at::Tensor& hq, const AttentionWeights& w,
   return model::rope(q, rope.cos, rope.sin, c.rope.interleaved);
 }
 
-void prepare_grouped(PreparedAttention& prepared, const at::Tensor& h, const AttentionWeights& w,
-                     const AttentionConfig& c, const RopeTable& rope) {
+void grouped_keys(PreparedAttention& prepared, const at::Tensor& h, const AttentionWeights& w,
+                  const AttentionConfig& c, const RopeTable& rope) {
   at::Tensor k = split_heads(linear(h, w.k, w.k_bias), c.kv_heads);
   if (c.qk_norm) k = rms_norm(k, w.k_norm, c.norm_eps);
   prepared.k = model::rope(k, rope.cos, rope.sin, c.rope.interleaved);
@@ -92,14 +97,15 @@ at::Tensor cache_rows(const at::Tensor& cache) {
   return cache.view({cache.size(0) * cache.size(1), -1});
 }
 
-void keep(const PreparedAttention& p, const AttentionConfig& c, const AttentionContext& context) {
-  const at::Tensor keys = cache_rows(context.cache->keys);
+void keep(const PreparedAttention& p, const AttentionConfig& c, const LayerCache& cache,
+          const at::Tensor& rows) {
+  const at::Tensor keys = cache_rows(cache.keys);
   if (c.kind == AttentionKind::mla) {
-    kernels::put_rows(keys, 0, context.cache_rows, p.latent);
-    kernels::put_rows(keys, c.kv_rank, context.cache_rows, p.k_rope);
+    kernels::put_rows(keys, 0, rows, p.latent);
+    kernels::put_rows(keys, c.kv_rank, rows, p.k_rope);
   } else {
-    kernels::put_rows(keys, 0, context.cache_rows, p.k);
-    kernels::put_rows(cache_rows(context.cache->values), 0, context.cache_rows, p.v);
+    kernels::put_rows(keys, 0, rows, p.k);
+    kernels::put_rows(cache_rows(cache.values), 0, rows, p.v);
   }
 }
 
@@ -254,19 +260,46 @@ Queries queries_of(const Batch& batch, const RopeTable& rope, const at::Tensor& 
   return queries;
 }
 
+void prepare_keys(PreparedAttention& prepared, const at::Tensor& h, const AttentionWeights& weights,
+                  const AttentionConfig& config, const AttentionContext& context, int64_t begin) {
+  const RopeTable rope = rows_of(context.rope, begin, h.size(0));
+  (config.kind == AttentionKind::mla ? latent_keys : grouped_keys)(prepared, h, weights, config,
+                                                                   rope);
+  if (context.cache)
+    keep(prepared, config, *context.cache, context.cache_rows.narrow(0, begin, h.size(0)));
+}
+
+void prepare_queries(PreparedAttention& prepared, const at::Tensor& h,
+                     const AttentionWeights& weights, const AttentionConfig& config,
+                     const AttentionContext& context, int64_t begin) {
+  const RopeTable rope =
+      rows_of(context.queries ? context.queries->rope : context.rope, begin, h.size(0));
+  prepared.q = (config.kind == AttentionKind::mla ? latent_queries : grouped_queries)(h, weights,
+                                                                                      config, rope);
+  if (config.gated) prepared.gate = linear(h, weights.gate, {}).sigmoid();
+}
+
+PreparedAttention joined(const std::vector<PreparedAttention>& parts) {
+  PreparedAttention whole;
+  for (const auto field :
+       {&PreparedAttention::q, &PreparedAttention::k, &PreparedAttention::v,
+        &PreparedAttention::latent, &PreparedAttention::k_rope, &PreparedAttention::gate}) {
+    std::vector<at::Tensor> tensors;
+    for (const PreparedAttention& part : parts)
+      if ((part.*field).defined()) tensors.push_back(part.*field);
+    if (!tensors.empty()) whole.*field = at::cat(tensors);
+  }
+  return whole;
+}
+
 PreparedAttention attention_prepare(const at::Tensor& h, const AttentionWeights& weights,
                                     const AttentionConfig& config,
                                     const AttentionContext& context) {
-  const Queries* queries = context.queries;
-  const at::Tensor hq = queries ? h.index_select(0, queries->rows) : h;
-  const RopeTable& rope = queries ? queries->rope : context.rope;
-  const bool latent = config.kind == AttentionKind::mla;
   PreparedAttention prepared;
-  prepared.q = latent ? latent_queries(hq, weights, config, rope)
-                      : grouped_queries(hq, weights, config, rope);
-  (latent ? prepare_latent : prepare_grouped)(prepared, h, weights, config, context.rope);
-  if (config.gated) prepared.gate = linear(hq, weights.gate, {}).sigmoid();
-  if (context.cache) keep(prepared, config, context);
+  const Queries* queries = context.queries;
+  prepare_queries(prepared, queries ? h.index_select(0, queries->rows) : h, weights, config,
+                  context);
+  prepare_keys(prepared, h, weights, config, context);
   return prepared;
 }
 
@@ -279,8 +312,12 @@ at::Tensor attend(const PreparedAttention& p, const AttentionWeights& weights,
   for (size_t first = 0; first < segments.size();) {
     const Run run = next_run(segments, first, row, context);
     switch (way_of(run.segments.front(), context)) {
-      case Way::from_start: outputs.push_back(from_start(p, weights, config, run)); break;
-      case Way::decode: outputs.push_back(decode(p, weights, config, *context.cache, run)); break;
+      case Way::from_start:
+        outputs.push_back(from_start(p, weights, config, run));
+        break;
+      case Way::decode:
+        outputs.push_back(decode(p, weights, config, *context.cache, run));
+        break;
       case Way::from_cache: {
         const KeysValues kv = from_cache(run.segments.front(), weights, config, *context.cache);
         outputs.push_back(core(run.of(p.q), kv, 1, config));

@@ -39,6 +39,17 @@ struct PreparedAttention {
 /// Those of the batch's rows, int64 [n] in any order.
 Queries queries_of(const Batch& batch, const RopeTable& rope, const at::Tensor& rows);
 
+/// The rows from `begin` on whose normed inputs are h [n, hidden]: their keys and values, which go
+/// to the cache as well, or their queries.
+void prepare_keys(PreparedAttention& prepared, const at::Tensor& h, const AttentionWeights& weights,
+                  const AttentionConfig& config, const AttentionContext& context,
+                  int64_t begin = 0);
+void prepare_queries(PreparedAttention& prepared, const at::Tensor& h,
+                     const AttentionWeights& weights, const AttentionConfig& config,
+                     const AttentionContext& context, int64_t begin = 0);
+/// Of rows that follow one another.
+PreparedAttention joined(const std::vector<PreparedAttention>& parts);
+
 /// h [N, hidden], the normed input. Writes the new tokens' keys and values to the cache.
 PreparedAttention attention_prepare(const at::Tensor& h, const AttentionWeights& weights,
                                     const AttentionConfig& config, const AttentionContext& context);

@@ -5,6 +5,13 @@
 #include "util/error.h"
 
 namespace farskip::model {
+namespace {
+
+at::Tensor rows_of(const at::Tensor& x, int64_t begin, int64_t count) {
+  return count == x.size(0) ? x : x.narrow(0, begin, count);
+}
+
+}  // namespace
 
 void ResidualStream::settle_near(int64_t tokens) {
   while (next_ < near_.size() && (settled_ < tokens || !sum_.defined())) {
@@ -47,11 +54,14 @@ at::Tensor ResidualStream::full() {
   return full_;
 }
 
+at::Tensor ResidualStream::partial(int64_t begin, int64_t count) {
+  settle_near(begin + count);
+  return rows_of(near_.empty() ? partial() : sum_, begin, count);
+}
+
 at::Tensor ResidualStream::full(int64_t begin, int64_t count) {
   settle_near(begin + count);
-  if (!near_.empty()) return sum_.narrow(0, begin, count);
-  const at::Tensor x = full();
-  return count == x.size(0) ? x : x.narrow(0, begin, count);
+  return rows_of(near_.empty() || routed_ ? full() : sum_, begin, count);
 }
 
 void ResidualStream::add(const at::Tensor& output) {
@@ -86,6 +96,7 @@ void ResidualStream::keep(const at::Tensor& rows) {
 }
 
 ResidualStream::Terms ResidualStream::release() {
+  settle_near(INT64_MAX);
   return {std::move(base_), std::move(shared_), std::move(full_),
           std::exchange(routed_, std::nullopt)};
 }

@@ -38,9 +38,12 @@ class ResidualStream {
   at::Tensor partial();
   /// x: everything, waiting for the routed output if it is still in flight.
   at::Tensor full();
-  /// x of `count` tokens from `begin` on, waiting only for the near outputs of those and earlier
+  /// Of `count` tokens from `begin` on, waiting only for the near outputs of those and earlier
   /// ones.
+  at::Tensor partial(int64_t begin, int64_t count);
   at::Tensor full(int64_t begin, int64_t count);
+  /// Parts of the near output that are still to be waited for.
+  int64_t near_parts() const { return std::ssize(near_) - static_cast<int64_t>(next_); }
 
   /// Adds an output that is there (attention, dense MLP) to the settled stream.
   void add(const at::Tensor& output);

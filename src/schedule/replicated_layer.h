@@ -19,20 +19,36 @@ class ReplicatedLayer : public TensorLayer {
     }
   };
 
+  /// x(wave) comes in so many parts, which are projected one after the other, while the next
+  /// travel.
+  template <class Input>
+  model::PreparedAttention attention_prepare(int64_t parts, const Input& x) {
+    const int64_t tokens = attention().batch.size();
+    if (parts <= 1) return TensorLayer::attention_prepare(x(Wave{0, tokens}));
+    std::vector<model::PreparedAttention> prepared;
+    std::vector<at::Tensor> inputs;
+    for (const Wave& wave : split(tokens, parts)) {
+      inputs.push_back(attention_norm(x(wave)));
+      prepared.push_back(attention_keys(inputs.back(), wave.begin));
+      if (!attention().queries) attention_queries(prepared.back(), inputs.back(), wave.begin);
+    }
+    auto whole = model::joined(prepared);
+    if (attention().queries)
+      attention_queries(whole, at::cat(inputs).index_select(0, attention().queries->rows));
+    return whole;
+  }
+
   /// All tokens in one, if the layer's messages are covered by experts that work on all tokens.
-  /// Else as many as ExpertRanks::waves, if
-  /// none gets so few tokens that reading the weights again costs more than it hides.
+  /// Else ExpertRanks::waves, or twice as many where no experts run in waves: their many weights
+  /// are what makes small products slow. Fewer, if one would get so few tokens that reading the
+  /// weights again costs more than it hides.
   std::vector<Wave> waves(bool covered) const {
     constexpr int64_t kFewest = 32;
-    const int64_t count = covered && !routed_rows().defined()
-                              ? 1
-                              : std::clamp<int64_t>(tokens() / kFewest, 1, options().ranks.waves);
-    std::vector<Wave> waves;
-    for (int64_t w = 0; w < count; ++w) {
-      const int64_t begin = tokens() * w / count;
-      waves.push_back({begin, tokens() * (w + 1) / count - begin});
-    }
-    return waves;
+    const bool all_routed = is_moe() && !routed_rows().defined();
+    if (covered && all_routed) return split(tokens(), 1);
+    const int64_t most = options().ranks.waves;
+    return split(tokens(), std::clamp<int64_t>(tokens() / kFewest, 1,
+                                               most > 1 && !all_routed ? 2 * most : most));
   }
 
   using TensorLayer::shared;
@@ -73,6 +89,14 @@ class ReplicatedLayer : public TensorLayer {
   }
 
  private:
+  static std::vector<Wave> split(int64_t tokens, int64_t count) {
+    std::vector<Wave> waves;
+    for (int64_t w = 0; w < count; ++w) {
+      const int64_t begin = tokens * w / count;
+      waves.push_back({begin, tokens * (w + 1) / count - begin});
+    }
+    return waves;
+  }
   comm::Pending launched(comm::MessageName::Part part, int64_t chunk, const at::Tensor& x) const {
     const model::ExpertRanks& ranks = options().ranks;
     comm::Pending sum = ranks.reducer->all_reduce({.layer = index(), .part = part, .chunk = chunk},

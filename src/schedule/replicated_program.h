@@ -19,7 +19,8 @@ namespace farskip::schedule {
 /// Messages that no other part of the layer covers are split by tokens into waves, so that one wave
 /// travels while the next is computed: what the dependencies of regular and dense layers allow.
 ///
-/// Layer offers what it offers to run_layer(), but for: experts(sent) -> this rank's part of the
+/// Layer offers what it offers to run_layer(), but for: attention_prepare(parts, x) with x(wave),
+/// which comes in so many parts, experts(sent) -> this rank's part of the
 /// sum, shared(sent, wave) of the wave's tokens alone, waves(covered) -> parts of the tokens,
 /// reduce(name, waves, make) -> pending sums of what make(wave) gives, each launched as soon as it
 /// is made, reduce_experts(sent) -> the pending sum of what experts(sent) gives. A wave offers
@@ -28,8 +29,10 @@ template <class Layer, class Stream>
 void run_replicated_layer(Layer& layer, model::LayerConnectivity reads, bool partial_next,
                           Stream& stream) {
   using enum comm::MessageName::Part;
-  auto prepared =
-      layer.attention_prepare(reads.attention_partial ? stream.partial() : stream.full());
+  auto prepared = layer.attention_prepare(stream.near_parts(), [&](const auto& wave) {
+    return reads.attention_partial ? stream.partial(wave.begin, wave.count)
+                                   : stream.full(wave.begin, wave.count);
+  });
   layer.keep_rows(stream);
   if (layer.idle()) return;
   const auto a = layer.attend(std::move(prepared));
@@ -78,11 +81,15 @@ void run_replicated_layer(Layer& layer, model::LayerConnectivity reads, bool par
   }
   const bool dispatched = !sent.empty();
   size_t next = 0;
-  stream.add_routed(layer.reduce(routed, waves, [&](const auto& wave) {
+  auto sums = layer.reduce(routed, waves, [&](const auto& wave) {
     const auto& tokens = dispatched ? sent[next++] : send(wave);
     const auto r = layer.experts(tokens);
     return has_shared && !dispatched ? r + layer.shared(tokens) : r;
-  }));
+  });
+  if (partial_next)
+    stream.add_routed(std::move(sums));
+  else  // nobody reads the stream without them
+    stream.add_near(std::move(sums));
 }
 
 }  // namespace farskip::schedule

@@ -62,9 +62,8 @@ class TensorLayer {
   }
 
   model::PreparedAttention attention_prepare(const at::Tensor& x) {
-    enter(Part::attention_prepare);
-    auto prepared = model::attention_prepare(model::rms_norm(x, weights_.attention_norm, norm_eps_),
-                                             weights_.attention, config_.attention, attention_);
+    auto prepared = model::attention_prepare(attention_norm(x), weights_.attention,
+                                             config_.attention, attention_);
     prepared.q = marked(prepared.q, Part::attention_prepare);
     return prepared;
   }
@@ -133,6 +132,22 @@ class TensorLayer {
   /// The tokens that have routed experts; undefined: all.
   const at::Tensor& routed_rows() const { return routed_rows_; }
 
+  /// The steps of attention_prepare(), for some of its tokens.
+  at::Tensor attention_norm(const at::Tensor& x) {
+    enter(Part::attention_prepare);
+    return model::rms_norm(x, weights_.attention_norm, norm_eps_);
+  }
+  model::PreparedAttention attention_keys(const at::Tensor& h, int64_t begin) const {
+    model::PreparedAttention prepared;
+    model::prepare_keys(prepared, h, weights_.attention, config_.attention, attention_, begin);
+    return prepared;
+  }
+  void attention_queries(model::PreparedAttention& prepared, const at::Tensor& h,
+                         int64_t begin = 0) const {
+    model::prepare_queries(prepared, h, weights_.attention, config_.attention, attention_, begin);
+  }
+
+  const model::AttentionContext& attention() const { return attention_; }
   const ForwardOptions& options() const { return options_; }
   int64_t index() const { return index_; }
   int64_t hidden() const { return hidden_; }

@@ -64,6 +64,9 @@ std::vector<at::Tensor> step_by_step(const model::Model& model, ForwardOptions o
     const at::Tensor hidden = forward(model, batch, options);
     found.push_back(logits(model, hidden, options.ranks));
     EXPECT_EQ(best_tokens(model, hidden, options.ranks), likeliest(found.back()));
+    ForwardOptions last = options;  // of each sequence
+    last.rows = at::tensor({kSteps[0][step] - 1, batch.size() - 1}, at::kLong);
+    found.push_back(logits(model, forward(model, batch, last), options.ranks));
   }
   return found;
 }
@@ -99,8 +102,10 @@ Outcome run(const SharedModel& shared, const Setting& setting, const comm::Group
   if (ranks.reducer) ranks.reducer->record(nullptr);
   watched = options;
   watched.on_residual = [&](int64_t, const at::Tensor& x) { outcome.residuals.push_back(x); };
-  watched.rows = asked_rows();
-  outcome.kept = forward(model, batch, watched);
+  forward(model, batch, watched);
+  ForwardOptions some = options;
+  some.rows = asked_rows();
+  outcome.kept = forward(model, batch, some);
   outcome.steps = step_by_step(model, options);
   return outcome;
 }
@@ -245,6 +250,55 @@ TEST(ReplicatedMessages, TwoALayerAndUnderCompute) {
   EXPECT_EQ(under, 3 + 2 * 2);
 }
 
+TEST(ReplicatedMessages, LongSumsGoInParts) {
+  constexpr int64_t kRows = 80, kLength = 24;
+  const SharedModel shared("deepseek_v2");
+  auto batch = model::Batch::whole(some_tokens(kRows, kLength));
+  for (int64_t row = 0; row < kRows; ++row) batch.segments[row].pages = {row};
+  const auto load = [&](const model::Share& share) {
+    return model::load_model(shared.directory(), at::kFloat, at::kCPU, model::Residence::copied,
+                             share);
+  };
+  const at::NoGradGuard no_grad;
+  const at::Tensor expected = forward(load({}), batch, {.connectivity = variant("farskip", 4)});
+  Rendezvous::threads(2, [&](Rendezvous& rendezvous) {
+    const at::NoGradGuard no_grad;
+    const model::Model model = load(replicated_share(rendezvous.rank(), 2, 2));
+    const auto reducer = std::make_shared<comm::Reducer>(
+        comm::delayed(rendezvous.all(), 3 + rendezvous.rank(), std::chrono::microseconds(500)));
+    comm::MessageLog log;
+    reducer->record(&log);
+    std::vector<at::Tensor> found;
+    for (const auto execution : {Execution::overlapped, Execution::blocking})
+      found.push_back(forward(model, batch,
+                              {.connectivity = variant("farskip", 4),
+                               .ranks = {.execution = execution, .reducer = reducer}}));
+    reducer->record(nullptr);
+    EXPECT_LT(relative_error(found[0], expected), 1e-4);
+    EXPECT_TRUE(found[0].equal(found[1]));
+    int64_t halves = 0;
+    for (const comm::Message& message : log.messages)
+      if (message.name.part == MessagePart::routed && message.name.chunk >= 0) {
+        EXPECT_EQ(message.bytes, kRows * kLength * 18 * 4);
+        ++halves;
+      }
+    EXPECT_EQ(halves, 2 * 2 * 2);  // executions, layers that another one follows, halves
+
+    // A prefill: the last layers work on some tokens, which come to them in waves.
+    model::KvCache cache(model.config, kRows, kLength, model.dtype);
+    const at::Tensor rows = at::tensor({23, 47, kRows * kLength - 1, 100}, at::kLong);
+    found.clear();
+    for (const auto execution : {Execution::overlapped, Execution::blocking})
+      found.push_back(forward(model, batch,
+                              {.connectivity = variant("farskip", 4),
+                               .ranks = {.execution = execution, .waves = 2, .reducer = reducer},
+                               .cache = &cache,
+                               .rows = rows}));
+    EXPECT_LT(relative_error(found[0], expected.index_select(0, rows)), 1e-4);
+    EXPECT_TRUE(found[0].equal(found[1]));
+  });
+}
+
 TEST(ReplicatedMessages, OfTheLastLayerOnlyTheRowsThatAreAskedFor) {
   const SharedModel shared("qwen3_moe");
   Rendezvous::threads(2, [&](Rendezvous& rendezvous) {
@@ -260,7 +314,13 @@ TEST(ReplicatedMessages, OfTheLastLayerOnlyTheRowsThatAreAskedFor) {
              .ranks = {.reducer = reducer},
              .rows = at::tensor({95, 4}, at::kLong)});
     for (const comm::Message& message : log.messages)
-      EXPECT_EQ(message.bytes, (message.name.layer == 3 ? 2 : 96) * 36 * 4)
+      // The last layer reads the stream without the routed output before it, but for these rows.
+      EXPECT_EQ(message.bytes,
+                (message.name.layer == 3 ||
+                         (message.name.layer == 2 && message.name.part == MessagePart::routed)
+                     ? 2
+                     : 96) *
+                    36 * 4)
           << message.name.describe();
     reducer->record(nullptr);
     const at::Tensor none = forward(model, model::Batch::whole(some_tokens(4, 24)),
