@@ -286,7 +286,8 @@ TEST(ReplicatedMessages, LongSumsGoInParts) {
 
     // A prefill: the last layers work on some tokens, which come to them in waves.
     model::KvCache cache(model.config, kRows, kLength, model.dtype);
-    const at::Tensor rows = at::tensor({23, 47, kRows * kLength - 1, 100}, at::kLong);
+    const at::Tensor rows =
+        at::tensor({int64_t{23}, int64_t{47}, kRows * kLength - 1, int64_t{100}});
     found.clear();
     for (const auto execution : {Execution::overlapped, Execution::blocking})
       found.push_back(forward(model, batch,
