@@ -115,6 +115,12 @@ void add_run_options(CLI::App& verb, RunOptions& options) {
                   "next one's messages (default: 2)")
       ->check(CLI::Range(1, 64))
       ->group(group);
+  verb.add_option("--combine", options.combine,
+                  "What experts' ranks send back: expert: every output, added up at home in an "
+                  "order that no layout changes (default); rank: the sum of a rank's outputs, "
+                  "fewer bytes")
+      ->check(CLI::IsMember({"expert", "rank"}))
+      ->group(group);
   verb.add_option("--timeout", options.timeout,
                   "Seconds that a rank waits for a message of the others before it gives up")
       ->check(CLI::Range(0.1, 86400.0))

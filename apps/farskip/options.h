@@ -16,7 +16,7 @@ constexpr const char* kRunningGroup = "Running the model";
 /// How a model is run. Fields hold what the command line says; the functions turn it into values.
 struct RunOptions {
   std::string connectivity, layers, dtype, device = "cpu", execution = "overlapped", transport,
-                                           wire;
+                                           wire, combine;
   int threads = 0;
   int64_t ep = 0, tp = 0, dp = 0, waves = 0;  ///< 0: not given
   bool shard_embedding = false;

@@ -167,6 +167,7 @@ Ranks join(const RunOptions& options, std::vector<Fact> facts, Layouts layouts) 
   facts.emplace_back("--wire-dtype", options.wire.empty() ? "the model's" : options.wire);
   const int64_t waves = options.waves > 0 ? options.waves : kExpertWaves;
   facts.emplace_back("--expert-waves", std::to_string(waves));
+  facts.emplace_back("--combine", options.combine.empty() ? "expert" : options.combine);
   facts.emplace_back("--shard-embedding", options.shard_embedding ? "yes" : "no");
   found.rendezvous->agree(facts);
   if (layout.replicated) {
@@ -182,6 +183,9 @@ Ranks join(const RunOptions& options, std::vector<Fact> facts, Layouts layouts) 
   if (!options.wire.empty())
     found.experts.wire = options.wire == "bfloat16" ? at::kBFloat16 : at::kFloat;
   found.experts.waves = waves;
+  if (options.combine == "rank") found.experts.combine = model::Combine::rank;
+  util::require((layout.ep > 1 && !layout.replicated) || options.combine.empty(), "--combine",
+                "it without effect", "it with --ep above 1 and --transport all-to-all");
   util::require(layout.replicated || !options.shard_embedding, "--shard-embedding",
                 "it without effect", "it with --transport all-reduce");
   for (const auto& [name, given] : {std::pair{"--wire-dtype", !options.wire.empty()},

@@ -96,6 +96,7 @@ void run(const Options& options) {
                                        .converted = converted,
                                        .wire = ranks.experts.wire,
                                        .waves = ranks.experts.waves,
+                                       .combine = ranks.experts.combine,
                                        .seed = bench.seed,
                                        .traced = true}));
     }

@@ -32,8 +32,10 @@ class Bench {
 
   StepFigures step(const Variant& variant, Timeline* timeline) {
     const auto& courier = variant.network ? grid_.courier : copies_;
-    model::ExpertRanks ranks{
-        .courier = courier, .execution = variant.execution, .wire = options_.wire};
+    model::ExpertRanks ranks{.courier = courier,
+                             .execution = variant.execution,
+                             .wire = options_.wire,
+                             .combine = options_.combine};
     // Where every message is waited for at once, several are only slower than one.
     if (variant.execution == model::Execution::overlapped && courier) {
       ranks.queue = std::make_shared<model::GradientQueue>(options_.queue_bytes);

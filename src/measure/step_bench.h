@@ -23,6 +23,7 @@ struct StepBenchOptions {
   model::Connectivity converted;
   std::optional<at::ScalarType> wire;  ///< see model::ExpertRanks
   int64_t waves = 1;                   ///< of overlapped executions (see model::ExpertRanks)
+  model::Combine combine = model::Combine::expert;
   uint64_t seed = 0;
   bool traced = false;  ///< one more step a variant, whose timeline is kept
 };

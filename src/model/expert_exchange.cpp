@@ -77,8 +77,11 @@ ExpertExchange::ExpertExchange(const ExpertRanks& ranks, int64_t layer, int64_t 
   }
 }
 
-// A token's row: its features, and for every slot the receiver's own expert or -1, then the chunk.
+// A token's row: its features, and for every slot the receiver's own expert or -1, then the chunk;
+// with Combine::rank the weights after them.
 RowFormat ExpertExchange::token_format() const {
+  if (ranks_.combine == Combine::rank)
+    return {hidden_, wire_, 2 * top_k_ + 1, kernels::opmath(dtype_)};
   return {hidden_, wire_, top_k_ + 1, at::kShort};
 }
 // A gradient's row: its features, and a number for every slot: the weight, or the weight's
@@ -115,7 +118,7 @@ void ExpertExchange::launch_dispatch(const at::Tensor& h) {
   const RowFormat format = token_format();
   const at::Tensor message = format.allocate(rows_.rows, device_);
   kernels::gather_rows_into(format.features_of(message), h.to(wire_), rows_.tokens);
-  const at::Tensor extras = at::empty({rows_.rows, format.extras}, format.extra_dtype);
+  const at::Tensor extras = at::empty({rows_.rows, top_k_ + 1}, at::kShort);
   auto out = extras.accessor<int16_t, 2>();
   const auto expert = experts_.accessor<int64_t, 2>();
   const at::Tensor tokens = rows_.tokens.cpu();
@@ -133,20 +136,26 @@ void ExpertExchange::launch_dispatch(const at::Tensor& h) {
       out[row][top_k_] = static_cast<int16_t>(chunk);
     }
   }
-  format.extras_of(message).copy_(extras);
+  const at::Tensor all_extras = format.extras_of(message);
+  all_extras.narrow(1, 0, top_k_ + 1).copy_(extras);
+  if (ranks_.combine == Combine::rank)
+    all_extras.narrow(1, top_k_ + 1, top_k_).copy_(weights_.index_select(0, rows_.tokens));
   dispatch_.emplace(
       launched(ranks_.courier->dispatch(dispatch_name(false), message, rows_to_, rows_from_)));
 }
 
 /// The received rows' experts, and what goes back to whom in which chunk.
 void ExpertExchange::read_routes(const at::Tensor& message) {
-  const at::Tensor extras = token_format().extras_of(message).cpu();
+  const bool sums = ranks_.combine == Combine::rank;
+  const at::Tensor all_extras = token_format().extras_of(message);
+  if (sums) received_weights_ = all_extras.narrow(1, top_k_ + 1, top_k_).contiguous();
+  const at::Tensor extras = all_extras.narrow(1, 0, top_k_ + 1).to(at::kCPU, at::kShort);
   received_ = kernels::plan(extras.narrow(1, 0, top_k_).to(device_, at::kLong), own_experts_,
                             kernels::Slots::some);
   const auto extra = extras.accessor<int16_t, 2>();
   const int64_t senders = ranks_.size(), rows = message.size(0);
   std::vector<int64_t> bin_of_row(rows);  // chunk * senders + sender
-  for (Chunk& chunk : chunks_) chunk.rows_from = chunk.pairs_from = comm::Splits(senders, 0);
+  for (Chunk& chunk : chunks_) chunk.rows_from = chunk.back_from = comm::Splits(senders, 0);
   int64_t row = 0;
   for (int64_t sender = 0; sender < senders; ++sender)
     for (int64_t i = 0; i < (*rows_from_)[sender]; ++i, ++row) {
@@ -157,19 +166,19 @@ void ExpertExchange::read_routes(const at::Tensor& message) {
       bin_of_row[row] = chunk * senders + sender;
       ++chunks_[chunk].rows_from[sender];
     }
-  std::vector<std::vector<int64_t>> outputs(chunks() * senders);
+  std::vector<std::vector<int64_t>> back(chunks() * senders);
   const at::Tensor rows_of_outputs = received_.tokens.cpu();
   const int64_t* row_of_output = rows_of_outputs.const_data_ptr<int64_t>();
-  for (int64_t output = 0; output < received_.rows; ++output)
-    outputs[bin_of_row[row_of_output[output]]].push_back(output);
+  for (int64_t i = 0; i < (sums ? rows : received_.rows); ++i)
+    back[bin_of_row[sums ? i : row_of_output[i]]].push_back(i);
   for (int64_t c = 0; c < chunks(); ++c) {
     std::vector<int64_t> order;
     for (int64_t sender = 0; sender < senders; ++sender) {
-      const auto& some = outputs[c * senders + sender];
-      chunks_[c].pairs_from[sender] = static_cast<int64_t>(some.size());
+      const auto& some = back[c * senders + sender];
+      chunks_[c].back_from[sender] = static_cast<int64_t>(some.size());
       order.insert(order.end(), some.begin(), some.end());
     }
-    chunks_[c].outputs = at::tensor(order, at::kLong).to(device_);
+    chunks_[c].back = at::tensor(order, at::kLong).to(device_);
   }
 }
 
@@ -184,24 +193,30 @@ at::Tensor ExpertExchange::finish_dispatch() {
   return kernels::gather_rows(token_format().features_of(message), received_.tokens).to(dtype_);
 }
 
-void ExpertExchange::launch_return(const at::Tensor& outputs) {
+void ExpertExchange::launch_return(const at::Tensor& outputs, kernels::Accumulate accumulate) {
   if (std::exchange(sent_back_, true)) return;
-  const at::Tensor rows = outputs.to(wire_);
+  const bool sums = ranks_.combine == Combine::rank;
+  const at::Tensor rows =
+      (sums ? kernels::combine(outputs, received_weights_, received_, accumulate) : outputs)
+          .to(wire_);
   for (int64_t c = 0; c < chunks(); ++c) {
     Chunk& chunk = chunks_[c];
-    chunk.returned.emplace(launched(ranks_.courier->send(combine_name(false, c),
-                                                         kernels::gather_rows(rows, chunk.outputs),
-                                                         chunk.pairs_from, chunk.pairs_to)));
+    chunk.returned.emplace(launched(
+        ranks_.courier->send(combine_name(false, c), kernels::gather_rows(rows, chunk.back),
+                             chunk.back_from, sums ? chunk.rows_to : chunk.pairs_to)));
   }
 }
 
 at::Tensor ExpertExchange::finish_return(int64_t c, kernels::Accumulate accumulate) {
   if (combined_[c].defined()) return combined_[c];
   Chunk& chunk = chunks_[c];
-  const at::Tensor outputs = settled(std::move(*chunk.returned)).to(dtype_);
+  const at::Tensor back = settled(std::move(*chunk.returned)).to(dtype_);
   chunk.returned.reset();
-  const at::Tensor sum = kernels::combine(
-      outputs, rows_of(weights_, chunk_begin(c), chunk_begin(c + 1)), chunk.pairs, accumulate);
+  const int64_t begin = chunk_begin(c), end = chunk_begin(c + 1);
+  const at::Tensor sum =
+      ranks_.combine == Combine::rank
+          ? kernels::scatter_rows(back, chunk.rows, end - begin)
+          : kernels::combine(back, rows_of(weights_, begin, end), chunk.pairs, accumulate);
   if (kept_) combined_[c] = sum;
   return sum;
 }
@@ -296,14 +311,14 @@ at::Tensor ExpertExchange::receive(const at::Tensor& ticket) {
                         ticket);
 }
 
-at::Tensor ExpertExchange::send_back(const at::Tensor& outputs) {
+at::Tensor ExpertExchange::send_back(const at::Tensor& outputs, kernels::Accumulate accumulate) {
   if (!needs_graph(outputs)) {
-    launch_return(outputs);
+    launch_return(outputs, accumulate);
     return ticket();
   }
   return differentiable(
       [&] {
-        launch_return(outputs.detach());
+        launch_return(outputs.detach(), accumulate);
         return ticket();
       },
       [self = shared_from_this(), outputs = outputs.detach()](const at::Tensor&) -> InputGradients {

@@ -19,6 +19,14 @@ namespace farskip::model {
 /// same parts in the same order of arithmetic: the same bits.
 enum class Execution { overlapped, blocking };
 
+/// How the outputs of experts come back to a token's rank.
+enum class Combine {
+  expert,  ///< one row an expert, added up at home in the order of the experts, which depends on no
+           ///< layout
+  rank     ///< one row a rank, on which the outputs of its experts are added up before: fewer
+           ///< bytes, and an order of sums that depends on the number of ranks
+};
+
 /// How a pass reaches the experts of other ranks. Rank r of N owns experts r E / N to (r + 1) E /
 /// N. At most one of courier and reducer; neither: this rank has all of the model.
 struct ExpertRanks {
@@ -32,6 +40,7 @@ struct ExpertRanks {
   /// A layer's tokens go to the experts in so many parts, each with messages of its own: the
   /// experts of one run while the tokens of the next, or the outputs of the one before, travel.
   int64_t waves = 1;
+  Combine combine = Combine::expert;  ///< where there is a courier
   /// Every rank has all tokens and a part of every matrix (see Share), and outputs are added up.
   std::shared_ptr<comm::Reducer> reducer = {};
 
@@ -39,11 +48,11 @@ struct ExpertRanks {
   int64_t size() const { return courier ? courier->group().size() : 1; }
 };
 
-/// A token's row goes to a rank once, however many of its experts are there; outputs come back one
-/// a chosen expert, because their weighted sum is taken at the sender in the order of the experts,
-/// whatever the number of ranks. The gradient of the output goes once to every rank again, with the
-/// weights; there it becomes the gradients of outputs and weights, and the sum of the row's
-/// gradients comes back with the latter.
+/// A token's row goes to a rank once, however many of its experts are there; outputs come back as
+/// Combine says, by default one a chosen expert, because their weighted sum is taken at the sender
+/// in the order of the experts, whatever the number of ranks. The gradient of the output goes once
+/// to every rank again, with the weights; there it becomes the gradients of outputs and weights,
+/// and the sum of the row's gradients comes back with the latter.
 ///
 /// Every message is two autograd nodes. The node that launches gives a ticket (an empty tensor that
 /// carries the graph), the node that waits takes it; in backward the second launches the gradient's
@@ -69,8 +78,8 @@ class ExpertExchange : public std::enable_shared_from_this<ExpertExchange> {
   at::Tensor receive(const at::Tensor& ticket);
   /// Of the received rows: expert e of this rank has offsets[e] .. offsets[e + 1].
   const kernels::Plan& plan() const { return received_; }
-  /// Launches the return of outputs [P, hidden]. -> ticket
-  at::Tensor send_back(const at::Tensor& outputs);
+  /// Launches the return of outputs [P, hidden], which are added up as `accumulate` says. -> ticket
+  at::Tensor send_back(const at::Tensor& outputs, kernels::Accumulate accumulate);
   /// Waits for a chunk of it. -> weighted sums [tokens of the chunk, hidden]
   at::Tensor combine(const at::Tensor& ticket, int64_t chunk, kernels::Accumulate accumulate);
 
@@ -88,8 +97,8 @@ class ExpertExchange : public std::enable_shared_from_this<ExpertExchange> {
     kernels::Plan rows;   ///< of all ranks: a row for each rank that a token goes to
     comm::Splits pairs_to, rows_to;
     // As the experts' rank:
-    at::Tensor outputs;  ///< int64: which of the P outputs go back, grouped by sender
-    comm::Splits pairs_from, rows_from;
+    at::Tensor back;  ///< int64: which outputs, or sums of received rows, go back, by sender
+    comm::Splits back_from, rows_from;
     std::optional<comm::Pending> returned, gradient;
   };
   RowFormat token_format() const;
@@ -103,7 +112,7 @@ class ExpertExchange : public std::enable_shared_from_this<ExpertExchange> {
   void launch_dispatch(const at::Tensor& h);
   at::Tensor finish_dispatch();
   void read_routes(const at::Tensor& message);
-  void launch_return(const at::Tensor& outputs);
+  void launch_return(const at::Tensor& outputs, kernels::Accumulate accumulate);
   at::Tensor finish_return(int64_t chunk, kernels::Accumulate accumulate);
   at::Tensor finish_combine_gradient(const at::Tensor& outputs);
   void launch_dispatch_gradient(const at::Tensor& drows);
@@ -123,6 +132,7 @@ class ExpertExchange : public std::enable_shared_from_this<ExpertExchange> {
   comm::Splits rows_to_;
   std::shared_ptr<comm::Splits> rows_from_ = std::make_shared<comm::Splits>();
   kernels::Plan received_;       ///< of the R rows that came, over this rank's experts
+  at::Tensor received_weights_;  ///< [R, k], with Combine::rank
   at::Tensor weight_gradients_;  ///< [R, k], of the received rows
   std::optional<comm::Pending> dispatch_, dispatch_gradient_;
   bool kept_, sent_ = false, sent_back_ = false;

@@ -85,8 +85,10 @@ at::Tensor combined_columns(const Dispatched& sent, const at::Tensor& inner, int
   return kernels::combine(outputs, sent.routes.weights, *sent.plan, accumulation(config));
 }
 
-at::Tensor send_back(const Dispatched& sent, int64_t wave, const at::Tensor& outputs) {
-  return sent.exchanges.empty() ? outputs : sent.exchanges[wave]->send_back(outputs);
+at::Tensor send_back(const Dispatched& sent, int64_t wave, const at::Tensor& outputs,
+                     const MoeConfig& config) {
+  return sent.exchanges.empty() ? outputs
+                                : sent.exchanges[wave]->send_back(outputs, accumulation(config));
 }
 
 RoutedOutput combine(const Dispatched& sent, const std::vector<at::Tensor>& outputs,

@@ -60,7 +60,8 @@ at::Tensor experts_inner(const Dispatched& sent, const MoeWeights& weights);
 at::Tensor combined_columns(const Dispatched& sent, const at::Tensor& inner, int64_t begin,
                             int64_t count, const MoeWeights& weights, const MoeConfig& config);
 /// Launches the outputs' way back. -> ticket; on one rank, the outputs as they are
-at::Tensor send_back(const Dispatched& sent, int64_t wave, const at::Tensor& outputs);
+at::Tensor send_back(const Dispatched& sent, int64_t wave, const at::Tensor& outputs,
+                     const MoeConfig& config);
 /// `outputs`: what send_back() gave, by wave. Weighted sums [N, hidden], in the order of the
 /// experts whatever the layout.
 RoutedOutput combine(const Dispatched& sent, const std::vector<at::Tensor>& outputs,

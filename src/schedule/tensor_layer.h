@@ -53,6 +53,7 @@ class TensorLayer {
   bool attends_late() const {
     if (!is_moe() || !has_shared()) return false;
     LayerWork work = layer_work(config_, hidden_, attention_.batch, options_.ranks.size());
+    if (options_.ranks.combine == model::Combine::rank) work.combine_rows = work.dispatch_rows;
     if (options_.ranks.waves > 1) work.dispatch_rows = work.combine_rows = 1;
     const double paper = std::min(work.attend / work.dispatch_rows,
                                   (work.shared + work.prepare) / work.combine_rows);
@@ -109,7 +110,7 @@ class TensorLayer {
       const at::Tensor outputs =
           marked(model::experts(sent, wave, weights_.moe, *config_.moe), Part::experts);
       enter(Part::combine);
-      back.push_back(model::send_back(sent, wave, outputs));
+      back.push_back(model::send_back(sent, wave, outputs, *config_.moe));
     }
     return model::combine(sent, back, *config_.moe);
   }

@@ -33,6 +33,7 @@ struct Setting {
   bool late = false;        ///< messages are
   bool recompute = false;
   int64_t waves = 1;
+  model::Combine combine = model::Combine::expert;
 };
 
 /// The groups of one rank.
@@ -54,7 +55,8 @@ Outcome distil(const std::string& name, const Setting& setting, const at::Tensor
   const Group rows = setting.late
                          ? comm::delayed(groups.rows, 17 + rank, std::chrono::milliseconds(4))
                          : groups.rows;
-  model::ExpertRanks ranks{.execution = setting.execution, .waves = setting.waves};
+  model::ExpertRanks ranks{
+      .execution = setting.execution, .waves = setting.waves, .combine = setting.combine};
   if (size > 1) ranks.courier = std::make_shared<comm::Courier>(rows, groups.counts);
   if (setting.queue_bytes > 0)
     ranks.queue = std::make_shared<model::GradientQueue>(setting.queue_bytes);
@@ -150,7 +152,10 @@ TEST_P(Parallel, ComputesWhatOneRankComputes) {
   for (const std::string& connectivity : kConnectivities) {
     settings.push_back({connectivity});
     settings.back().waves = 1 + static_cast<int64_t>(settings.size()) % 3;
+    if (settings.size() % 2 == 0) settings.back().combine = model::Combine::rank;
   }
+  settings.push_back({"farskip"});
+  settings.back().combine = model::Combine::rank;
   const auto one = over_ranks(1, GetParam(), settings, tokens);
   for (const int64_t size : {2, 4}) {
     const auto many = over_ranks(size, GetParam(), settings, tokens);
@@ -183,6 +188,9 @@ TEST_P(Parallel, EveryExecutionGivesTheSameBits) {
       }
       if (dtype == at::kFloat)  // bits depend on the waves: half of the settings with one, half two
         for (Setting& setting : settings) setting.waves = 2;
+      else
+        for (Setting& setting : settings)
+          if (setting.dtype == dtype) setting.combine = model::Combine::rank;
     }
     const auto found = over_ranks(size, GetParam(), settings, tokens);
     const Outcome* blocking = nullptr;
@@ -204,7 +212,9 @@ TEST(ParallelShapes, FewerTokensThanChunksAndRanksWithoutATokenForThem) {
   const std::string name = "deepseek_v3";
   const at::Tensor tokens = some_tokens(name, 4).narrow(1, 0, 3);
   const std::vector<Setting> settings = {
-      {"farskip"}, {"farskip", at::kDouble, Execution::overlapped, 1 << 20, true, true, 3}};
+      {"farskip"},
+      {"farskip", at::kDouble, Execution::overlapped, 1 << 20, true, true, 3},
+      {.connectivity = "farskip", .recompute = true, .combine = model::Combine::rank}};
   const auto one = over_ranks(1, name, settings, tokens),
              many = over_ranks(4, name, settings, tokens);
   for (size_t i = 0; i < settings.size(); ++i) {
