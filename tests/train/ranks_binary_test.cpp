@@ -143,6 +143,7 @@ TEST_F(RankVerbs, WhatCannotBeIsRefusedOnEveryRank) {
       {launch(3, pretrain("a", steps + "--ep 1")), "expected a multiple of the 3 ranks"},
       {"'" FARSKIP_BINARY "' " + pretrain("a", steps + "--ep 2"), "--ep: found 2"},
       {"'" FARSKIP_BINARY "' " + pretrain("a", steps + "--wire-dtype bfloat16"), "--wire-dtype"},
+      {"'" FARSKIP_BINARY "' " + pretrain("a", steps + "--combine rank"), "--combine"},
       {"env RANK=5 WORLD_SIZE=2 '" FARSKIP_BINARY "' " + pretrain("a", steps), "RANK"},
   };
   for (const Case& c : cases) {
@@ -168,9 +169,10 @@ TEST_F(RankVerbs, LogitsGradientsAndFiguresAreThoseOfOneRank) {
                                     file("logits", ranks).string() + "'")),
               0)
         << log();
-    ASSERT_EQ(run(launch(ranks, "distill " + common + "--save-gradients '" +
-                                    file("gradients", ranks).string() + "'")),
-              0)
+    ASSERT_EQ(
+        run(launch(ranks, "distill " + common + (ranks > 1 ? "--combine rank " : "") +
+                              "--save-gradients '" + file("gradients", ranks).string() + "'")),
+        0)
         << log();
   }
   for (const char* what : {"logits", "gradients"}) {
