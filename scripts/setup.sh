@@ -9,7 +9,7 @@ SYSTEM_PACKAGES=(ccache mold ninja-build nlohmann-json3-dev libcli11-dev libpcre
                  libgmock-dev libbenchmark-dev libgloo-dev libboost-dev pkg-config iproute2)
 TORCH=torch==2.13.0
 NUMPY=numpy
-ORACLE=(transformers==4.57.6 tokenizers==0.22.2 safetensors openai==3.57.0)
+ORACLE=(transformers==4.57.6 tokenizers==0.22.2 safetensors openai==3.57.0 lm_eval==0.4.13 aiohttp tenacity)
 
 say() { echo "-- $*"; }
 fail() { echo "$(basename "$0"): $*" >&2; exit 1; }

@@ -3,6 +3,7 @@
 
 #include "bench_options.h"
 #include "measure/token_report.h"
+#include "traces.h"
 #include "util/error.h"
 #include "verbs.h"
 
@@ -14,7 +15,19 @@ struct Options {
   std::vector<int64_t> prompt = {512};
   int64_t decode_steps = 0;
   bool messages = false;
+  std::string trace;
 };
+
+/// The executions over the link.
+void write_traces(const Options& options, const measure::TokenSetting& setting,
+                  const Ranks& ranks) {
+  const std::string what =
+      util::concat(options.decode_steps > 0 ? "A decode step after " : "Prefill of ", setting.batch,
+                   " x ", setting.prompt, " tokens");
+  for (const measure::TokenResult& result : setting.variants)
+    if (result.variant.network)
+      write_trace(options.trace, what, result.variant, result.timeline, ranks);
+}
 
 void run(const Options& options) {
   const BenchOptions& bench = options.bench;
@@ -48,8 +61,10 @@ void run(const Options& options) {
                                   .warmup = bench.warmup,
                                   .routing = bench.routing_kind(),
                                   .converted = converted,
-                                  .seed = bench.seed})});
+                                  .seed = bench.seed,
+                                  .traced = !options.trace.empty()})});
     }
+  if (!options.trace.empty()) write_traces(options, report.settings.front(), ranks);
   if (!ranks.leads()) return;
   if (bench.json) {
     std::cout << report.json().dump() << "\n";
@@ -66,6 +81,7 @@ CLI::App& add(CLI::App& bench, const char* name, const char* text,
                     "1,8,32");
   add_list(verb, "--prompt", options->prompt, "Tokens of a prompt; a list: 512,2048");
   verb.add_flag("--by-message", options->messages, "Also a table of the messages");
+  add_trace(verb, options->trace);
   verb.callback([options] { run(*options); });
   return verb;
 }

@@ -1,16 +1,9 @@
 // bench train: training steps of one model, its executions side by side.
-#include <ATen/ATen.h>
-
-#include <cstring>
-#include <filesystem>
 #include <iostream>
 
 #include "bench_options.h"
-#include "io/atomic_file.h"
-#include "measure/chrome_trace.h"
 #include "measure/step_report.h"
-#include "measure/timeline_json.h"
-#include "measure/timeline_page.h"
+#include "traces.h"
 #include "util/error.h"
 #include "verbs.h"
 
@@ -25,45 +18,14 @@ struct Options {
   int64_t queue_mib = 256, micro_batches = 1;
 };
 
-/// The timelines of a variant's traced step, of every rank, on rank 0.
-std::vector<measure::Timeline> gather(const measure::Timeline& own, const comm::Group& world) {
-  const std::string text = measure::to_json(own);
-  const at::Tensor lengths =
-      world.all_gather("timelines", at::full({1}, static_cast<int64_t>(text.size()), at::kLong))
-          .wait();
-  at::Tensor bytes = at::zeros({1, lengths.max().item<int64_t>()}, at::kByte);
-  std::memcpy(bytes.data_ptr(), text.data(), text.size());
-  const at::Tensor all = world.all_gather("timelines", bytes).wait();
-  std::vector<measure::Timeline> found;
-  for (int64_t r = 0; r < world.size(); ++r)
-    found.push_back(measure::timeline_from_json({static_cast<const char*>(all[r].const_data_ptr()),
-                                                 static_cast<size_t>(lengths[r].item<int64_t>())}));
-  return found;
-}
-
-void write_file(const std::filesystem::path& path, const std::string& text) {
-  io::AtomicFile file(path);
-  file.write(text);
-  file.commit();
-}
-
-/// A Chrome trace and a page for the executions over the link: PATH-regular-blocking.json and so
-/// on.
+/// The executions over the link.
 void write_traces(const Options& options, const measure::StepReport& report, const Ranks& ranks) {
   const measure::StepSetting& setting = report.settings().front();
-  for (const measure::VariantResult& result : setting.variants) {
-    if (!result.variant.network) continue;
-    const auto timelines = gather(result.timeline, ranks.grid.world);
-    if (!ranks.leads()) continue;
-    const std::string name = util::concat(
-        result.variant.converted ? "farskip" : "regular", "-",
-        result.variant.execution == model::Execution::blocking ? "blocking" : "overlapped");
-    const std::string title = util::concat("A training step, ", name, ": ", setting.batch, " x ",
-                                           setting.sequence, " tokens a rank, link ", report.link);
-    write_file(options.trace + "-" + name + ".json", measure::chrome_trace(timelines, title));
-    write_file(options.trace + "-" + name + ".html", measure::timeline_page(timelines, title));
-    std::cerr << "timeline: " << options.trace << "-" << name << ".html (.json for Perfetto)\n";
-  }
+  const std::string what =
+      util::concat("A training step, ", setting.batch, " x ", setting.sequence, " tokens a rank");
+  for (const measure::VariantResult& result : setting.variants)
+    if (result.variant.network)
+      write_trace(options.trace, what, result.variant, result.timeline, ranks);
 }
 
 void run(const Options& options) {
@@ -127,9 +89,7 @@ void add_bench_train(CLI::App& bench) {
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   verb.add_flag("--by-layer", options->layers, "Also a table of the layers");
-  verb.add_option("--trace", options->trace,
-                  "Also write PATH-regular-blocking.html and so on: a picture of one step of every "
-                  "rank, and .json for Perfetto or chrome://tracing");
+  add_trace(verb, options->trace);
   examples(verb, {"farskip launch --ranks 2 -- bench train --config config.json --dummy-weights "
                   "--batch 1 --sequence 512,1024 --threads 1",
                   "farskip launch --ranks 2 -- bench train --model DeepSeek-V2-Lite --routing real "

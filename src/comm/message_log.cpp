@@ -52,6 +52,15 @@ std::string MessageName::describe() const {
   return text;
 }
 
+Traffic& Traffic::operator+=(const Traffic& other) {
+  messages += other.messages;
+  bytes += other.bytes;
+  communication += other.communication;
+  exposed += other.exposed;
+  waiting += other.waiting;
+  return *this;
+}
+
 Traffic measure(const MessageLog& log, const std::function<bool(const Message&)>& counts) {
   Traffic traffic;
   std::vector<std::pair<Clock::time_point, Clock::time_point>> flights;

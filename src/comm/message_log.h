@@ -62,6 +62,8 @@ struct Traffic {
 
   /// D1: the share of communication time that ran while something was computed; 1 without any.
   double hidden() const { return communication > 0 ? 1 - exposed / communication : 1; }
+  /// Of another rank, or of another time.
+  Traffic& operator+=(const Traffic& other);
 };
 
 /// Of the messages for which `counts` says so; waits for the others count as waiting all the same

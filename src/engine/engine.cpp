@@ -241,10 +241,14 @@ void Engine::State::run(const std::vector<Work>& works) {
     if (!work.sequence->wants_prompt()) row = adds_token(work) ? end - 1 : end;
     while (row < end) rows.push_back(row++);
   }
-  schedule::ForwardOptions forward{
-      .connectivity = options.connectivity, .ranks = options.ranks, .cache = &cache};
+  schedule::PartLog* parts = options.observer ? options.observer->begin_step() : nullptr;
+  schedule::ForwardOptions forward{.connectivity = options.connectivity,
+                                   .ranks = options.ranks,
+                                   .cache = &cache,
+                                   .parts = parts};
   if (std::ssize(rows) < batch.size()) forward.rows = at::tensor(rows, at::kLong).to(model.device);
   const at::Tensor hidden = schedule::forward(model, batch, forward);
+  if (parts) parts->enter(schedule::Part::head, /*layer=*/-1);
 
   std::vector<Sequence*> next;
   std::vector<int64_t> last_rows;
@@ -268,6 +272,7 @@ void Engine::State::run(const std::vector<Work>& works) {
                     ? hidden
                     : hidden.index_select(0, at::tensor(last_rows, at::kLong).to(hidden.device())));
   ++done.steps;
+  if (options.observer) options.observer->end_step(std::ssize(works), batch.size());
 }
 
 void Engine::State::publish() {

@@ -4,6 +4,7 @@
 
 #include "comm/group.h"
 #include "engine/request.h"
+#include "engine/step_observer.h"
 #include "schedule/forward.h"
 
 namespace farskip::engine {
@@ -27,6 +28,8 @@ struct EngineOptions {
   /// Of these ranks, to tell each other of requests: rank 0 alone has any, the others follow(). A
   /// group of one where every rank is given the same ones.
   comm::Group group = {};
+  /// Looks on; must outlive the engine. Null: nothing is recorded.
+  StepObserver* observer = nullptr;
 };
 
 /// What an engine has done and is doing.

@@ -12,16 +12,11 @@ namespace {
 
 constexpr int64_t kMaxTemplate = int64_t{1} << 20;
 
-/// The special tokens of tokenizer_config.json, which is how templates know them.
-std::map<std::string, Json> special_tokens(const Fields& config) {
-  std::map<std::string, Json> tokens;
-  for (const char* name :
-       {"bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"})
-    if (config.has(name)) {
-      const bool is_object = config.json()[name].is_object();
-      tokens[name] = is_object ? config.object(name).string("content") : config.string(name);
-    }
-  return tokens;
+/// tokenizer_config.json, if there is one.
+std::optional<Fields> tokenizer_config(const std::filesystem::path& model_directory) {
+  const auto file = model_directory / "tokenizer_config.json";
+  if (!std::filesystem::exists(file)) return std::nullopt;
+  return Fields(read_json_file(file), file.string());
 }
 
 /// The template itself, or the default one of a list.
@@ -38,7 +33,21 @@ std::optional<std::string> template_of(const Fields& config) {
 
 }  // namespace
 
+std::map<std::string, Json> special_tokens(const std::filesystem::path& model_directory) {
+  std::map<std::string, Json> tokens;
+  const auto config = tokenizer_config(model_directory);
+  if (!config) return tokens;
+  for (const char* name :
+       {"bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"})
+    if (config->has(name)) {
+      const bool is_object = config->json()[name].is_object();
+      tokens[name] = is_object ? config->object(name).string("content") : config->string(name);
+    }
+  return tokens;
+}
+
 struct ChatTemplate::Data {
+  std::string source;
   std::vector<jinja::Statement> statements;
   std::map<std::string, Json> tokens;
   std::string name;
@@ -46,21 +55,18 @@ struct ChatTemplate::Data {
 
 std::optional<ChatTemplate> ChatTemplate::open(const std::filesystem::path& model_directory) {
   const auto file = model_directory / "chat_template.jinja";
-  const auto config_file = model_directory / "tokenizer_config.json";
-  std::map<std::string, Json> tokens;
   std::optional<std::string> source;
-  std::string name = config_file.string() + ": chat_template";
-  if (std::filesystem::exists(config_file)) {
-    const Fields config(read_json_file(config_file), config_file.string());
-    tokens = special_tokens(config);
-    source = template_of(config);
+  std::string name;
+  if (const auto config = tokenizer_config(model_directory)) {
+    source = template_of(*config);
+    name = config->label() + ": chat_template";
   }
   if (std::filesystem::exists(file)) {
     source = read_file(file, kMaxTemplate);
     name = file.string();
   }
   if (!source) return std::nullopt;
-  return parse(*source, std::move(tokens), std::move(name));
+  return parse(*source, special_tokens(model_directory), std::move(name));
 }
 
 ChatTemplate ChatTemplate::parse(std::string_view source, std::map<std::string, Json> tokens,
@@ -69,7 +75,11 @@ ChatTemplate ChatTemplate::parse(std::string_view source, std::map<std::string, 
                 util::concat(source.size(), " bytes"), util::concat("at most ", kMaxTemplate));
   auto statements = jinja::parse(source, name);
   return ChatTemplate(std::make_shared<const Data>(
-      Data{std::move(statements), std::move(tokens), std::move(name)}));
+      Data{std::string(source), std::move(statements), std::move(tokens), std::move(name)}));
+}
+
+const std::string& ChatTemplate::source() const {
+  return data_->source;
 }
 
 std::string ChatTemplate::render(const Json& messages, bool add_generation_prompt) const {

@@ -12,6 +12,10 @@
 
 namespace farskip::io {
 
+/// The special tokens that a model directory's tokenizer_config.json names ("eos_token": text), as
+/// templates know them. None without the file; InputError for damage.
+std::map<std::string, Json> special_tokens(const std::filesystem::path& model_directory);
+
 /// Immutable, cheap to copy; any number of threads may use one.
 class ChatTemplate {
  public:
@@ -23,6 +27,8 @@ class ChatTemplate {
   /// From text. `tokens` are variables such as bos_token; `name` stands in messages.
   static ChatTemplate parse(std::string_view source, std::map<std::string, Json> tokens,
                             std::string name);
+
+  const std::string& source() const;
 
   /// Equal to what transformers makes of a list of {"role": ..., "content": ...}, byte for byte.
   /// InputError where the template raises an exception.

@@ -11,7 +11,7 @@ namespace farskip::measure {
 /// Nanoseconds from the step's beginning.
 int64_t since_start(const Timeline& timeline, comm::Clock::time_point time);
 
-/// "layer 3 attention a", "layer 3 attention a, backward", "head and loss"
+/// "layer 3 attention a", "layer 3 attention a, backward", "head"
 std::string describe(const schedule::PartSpan& part);
 
 /// Something that the compute thread did inside a part on a message's account.

@@ -61,8 +61,6 @@ std::string labels(Part part) {
       return name + "|MLP";
     case Part::shared:
       return name + "|shared";
-    case Part::head:
-      return name + "|head";
     default:
       return name;
   }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <map>
 
 #include "measure/timeline_assets.h"
 #include "measure/timeline_lanes.h"
@@ -18,21 +19,13 @@ struct Sums {
   comm::Traffic all, forward, backward;
 };
 
-void add(comm::Traffic& sum, const comm::Traffic& more) {
-  sum.messages += more.messages;
-  sum.bytes += more.bytes;
-  sum.communication += more.communication;
-  sum.exposed += more.exposed;
-  sum.waiting += more.waiting;
-}
-
 Sums sums(std::span<const Timeline> ranks) {
   Sums sums;
   for (const Timeline& timeline : ranks) {
     const comm::MessageLog log{timeline.messages};
-    add(sums.all, comm::measure(log, [](const auto&) { return true; }));
-    add(sums.forward, comm::measure(log, [](const auto& m) { return !m.name.backward; }));
-    add(sums.backward, comm::measure(log, [](const auto& m) { return m.name.backward; }));
+    sums.all += comm::measure(log, [](const auto&) { return true; });
+    sums.forward += comm::measure(log, [](const auto& m) { return !m.name.backward; });
+    sums.backward += comm::measure(log, [](const auto& m) { return m.name.backward; });
   }
   return sums;
 }
@@ -58,6 +51,7 @@ std::string cards(std::span<const Timeline> ranks) {
   char megabytes[64];
   std::snprintf(megabytes, sizeof megabytes, "%.2f MB", static_cast<double>(sum.all.bytes) * 1e-6);
   const auto split = [&](const auto& figure) {
+    if (sum.backward.messages == 0) return std::string();
     return concat("forward ", figure(sum.forward), " \u00b7 backward ", figure(sum.backward));
   };
   const auto mean = [&](double seconds) { return duration(seconds / count); };
@@ -73,6 +67,25 @@ std::string cards(std::span<const Timeline> ranks) {
                 "</div>\n");
 }
 
+bool any_part(std::span<const Timeline> ranks, const auto& matches) {
+  return std::any_of(ranks.begin(), ranks.end(), [&](const Timeline& timeline) {
+    return std::any_of(timeline.parts.begin(), timeline.parts.end(), matches);
+  });
+}
+
+/// CSS class -> the kinds of messages that it colours.
+std::map<std::string, std::vector<std::string>> message_kinds(std::span<const Timeline> ranks) {
+  std::map<std::string, std::vector<std::string>> kinds;
+  for (const Timeline& timeline : ranks)
+    for (const comm::Message& message : timeline.messages) {
+      const std::string name =
+          comm::to_string(message.name.part) + (message.name.backward ? " gradient" : "");
+      auto& names = kinds[css_class(message.name)];
+      if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
+    }
+  return kinds;
+}
+
 std::string legend(std::span<const Timeline> ranks) {
   const auto entry = [](const std::string& css, const std::string& under, const std::string& name) {
     const std::string swatch = "width=\"16\" height=\"12\" rx=\"2\"/>";
@@ -83,38 +96,43 @@ std::string legend(std::span<const Timeline> ranks) {
   std::string out = "<div class=\"legend\"><b>compute</b>\n";
   for (int i = 0; i <= static_cast<int>(Part::update); ++i) {
     const Part part = static_cast<Part>(i);
-    if (std::any_of(ranks.begin(), ranks.end(), [&](const Timeline& timeline) {
-          return std::any_of(timeline.parts.begin(), timeline.parts.end(),
-                             [&](const auto& span) { return span.part == part; });
-        }))
+    if (any_part(ranks, [&](const auto& span) { return span.part == part; }))
       out += entry(css_class(part), "", schedule::to_string(part));
   }
-  out += entry("fill", "attend", "weight gradients");
+  if (any_part(ranks, [](const auto& span) { return span.backward; }))
+    out += entry("fill", "attend", "weight gradients");
   out += entry("wait", "", "<b>waiting</b>");
   out += "</div>\n<div class=\"legend\"><b>messages</b>\n";
-  out += entry("dispatch", "", "dispatch") + entry("combine", "", "combine");
-  out += entry("dispatch back", "", "dispatch gradient");
-  out += entry("combine back", "", "combine gradient");
-  return out + "<span>with a red foot while compute waits</span></div>\n";
+  const auto kinds = message_kinds(ranks);
+  for (const auto& [css, names] : kinds) {
+    std::string text;
+    for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
+    out += entry(css, "", text);
+  }
+  return out + concat("<span>",
+                      kinds.empty() ? "none" : "with a red foot while compute waits (exposed)",
+                      "</span></div>\n");
 }
 
 }  // namespace
 
 std::string timeline_page(std::span<const Timeline> ranks, const std::string& title,
-                          const std::vector<std::string>& caption) {
+                          const std::vector<std::string>& caption, Refresh refresh) {
   std::string paragraphs;
   for (const std::string& line : caption) paragraphs += concat("<p>", escaped(line), "</p>\n");
   return concat(
       "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n"
       "<meta name=\"viewport\" content=\"width=device-width\">\n<title>",
-      escaped(title), "</title>\n<style>", timeline_style(), "</style></head>\n<body>\n<h1>",
-      escaped(title), "</h1>\n", paragraphs, cards(ranks),
+      escaped(title), "</title>\n<style>", timeline_style(), "</style></head>\n<body",
+      refresh == Refresh::every_second ? " data-live" : "", ">\n<h1>", escaped(title),
+      "</h1>\n<div id=\"figures\">\n", paragraphs,
+      ranks.empty() ? "" : cards(ranks) + legend(ranks), "</div>\n",
       // The pattern is drawn over a part, whose colour it lightens.
       "<svg width=\"0\" height=\"0\" style=\"position:absolute\" aria-hidden=\"true\"><defs>"
       "<pattern id=\"stripes\" width=\"6\" height=\"6\" patternUnits=\"userSpaceOnUse\" "
       "patternTransform=\"rotate(45)\"><rect class=\"stripe\" width=\"3\" height=\"6\"/></pattern>"
       "</defs></svg>\n",
-      legend(ranks), "<div class=\"chart\" tabindex=\"0\">\n", lanes_svg(ranks), "</div>\n",
+      "<div class=\"chart\" tabindex=\"0\">\n", lanes_svg(ranks), "</div>\n",
       "<p class=\"help\"><kbd>wheel</kbd> <kbd>+</kbd> <kbd>\u2212</kbd> zoom \u00b7 "
       "<kbd>drag</kbd> <kbd>\u2190</kbd> <kbd>\u2192</kbd> move \u00b7 <kbd>n</kbd> <kbd>p</kbd> "
       "next and previous wait \u00b7 <kbd>0</kbd> whole step</p>\n"

@@ -5,27 +5,38 @@ namespace farskip::measure {
 std::string_view timeline_script() {
   return R"js(
 'use strict';
-const chart = document.querySelector('.chart'), svg = chart.querySelector('svg');
-const tip = document.querySelector('#tip'), axis = svg.querySelector('#axis');
-const labels = svg.querySelector('#labels');
-const left = +svg.dataset.left, right = 16, whole = +svg.dataset.length;
-const height = svg.viewBox.baseVal.height;
-const spans = [...svg.querySelectorAll('rect[data-b]')].map(rect => ({rect, b: +rect.dataset.b,
-  e: +rect.dataset.e, name: rect.dataset.n, y: +rect.getAttribute('y'),
-  h: +rect.getAttribute('height')}));
-// Where a part's label may stand: between what lies inside the part.
-const insets = spans.filter(({rect}) => rect.matches('.wait, .fill'));
-for (const span of spans.filter(({rect}) => rect.matches('.part'))) {
-  span.free = [];
-  let b = span.b;
-  for (const {b: begin, e: end} of insets.filter(inset => inset.y === span.y &&
-       inset.b >= span.b && inset.e <= span.e)) {
-    span.free.push([b, begin]);
-    b = end;
+const chart = document.querySelector('.chart'), tip = document.querySelector('#tip');
+const right = 16;
+let svg, axis, labels, left, whole, height, spans;
+let from, to, width = 0, due = false, at = null;
+
+/// Reads the drawing, and puts all of it in view.
+function take() {
+  svg = chart.querySelector('svg');
+  axis = svg.querySelector('#axis');
+  labels = svg.querySelector('#labels');
+  left = +svg.dataset.left;
+  whole = +svg.dataset.length;
+  height = svg.viewBox.baseVal.height;
+  spans = [...svg.querySelectorAll('rect[data-b]')].map(rect => ({rect, b: +rect.dataset.b,
+    e: +rect.dataset.e, name: rect.dataset.n, y: +rect.getAttribute('y'),
+    h: +rect.getAttribute('height')}));
+  // Where a part's label may stand: between what lies inside the part.
+  const insets = spans.filter(({rect}) => rect.matches('.wait, .fill'));
+  for (const span of spans.filter(({rect}) => rect.matches('.part'))) {
+    span.free = [];
+    let b = span.b;
+    for (const {b: begin, e: end} of insets.filter(inset => inset.y === span.y &&
+         inset.b >= span.b && inset.e <= span.e)) {
+      span.free.push([b, begin]);
+      b = end;
+    }
+    span.free.push([b, span.e]);
   }
-  span.free.push([b, span.e]);
+  from = 0;
+  to = whole;
+  at = null;
 }
-let from = 0, to = whole, width = 0, due = false, at = null;
 
 const measured = document.createElement('canvas').getContext('2d');
 measured.font = '11px Helvetica, Arial, "DejaVu Sans", sans-serif';
@@ -160,9 +171,25 @@ document.addEventListener('keydown', event => {
   event.preventDefault();
   action();
 });
+/// Puts a newer step in the place of this one, unless somebody is looking into it.
+async function refresh() {
+  try {
+    const response = await fetch(location.href, {cache: 'no-store'});
+    if (response.ok && !held && !tip.textContent && from === 0 && to === whole) {
+      const page = new DOMParser().parseFromString(await response.text(), 'text/html');
+      for (const id of ['#figures', '.chart'])
+        document.querySelector(id).replaceChildren(...page.querySelector(id).childNodes);
+      take();
+      draw();
+    }
+  } catch { /* the server is away: what was drawn stays */ }
+  setTimeout(refresh, 1000);
+}
 addEventListener('resize', () => requestAnimationFrame(draw));
 matchMedia('(prefers-color-scheme: dark)').addEventListener('change', draw);
+take();
 draw();
+if ('live' in document.body.dataset) setTimeout(refresh, 1000);
 )js";
 }
 

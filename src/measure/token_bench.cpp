@@ -49,7 +49,35 @@ class Bench {
   }
 
   TokenFigures pass(const Variant& variant) {
-    const c10::InferenceMode inference;
+    const model::ExpertRanks ranks = ranks_of(variant);
+    comm::MessageLog log;
+    record(ranks, &log);
+    world_.barrier("benchmark");
+    const auto start = Clock::now();
+    for (int64_t i = 0; i < std::max<int64_t>(1, options_.decode_steps); ++i)
+      step(variant, ranks, i, nullptr);
+    const double time = seconds(Clock::now() - start);
+    record(ranks, nullptr);
+    return over_ranks(log, time);
+  }
+
+  /// The prefill, or the first step after it.
+  Timeline trace(const Variant& variant) {
+    const model::ExpertRanks ranks = ranks_of(variant);
+    comm::MessageLog log;
+    schedule::PartLog parts;
+    record(ranks, &log);
+    world_.barrier("benchmark");
+    const auto start = Clock::now();
+    step(variant, ranks, 0, &parts);
+    parts.leave();
+    const auto end = Clock::now();
+    record(ranks, nullptr);
+    return {world_.rank(), start, end, parts.spans, log.messages};
+  }
+
+ private:
+  model::ExpertRanks ranks_of(const Variant& variant) const {
     model::ExpertRanks ranks = ranks_;
     if (!variant.network) {
       ranks.courier = copies_.courier;
@@ -58,23 +86,9 @@ class Bench {
     ranks.execution = variant.execution;
     // Where every message is waited for at once, several are only slower than one.
     if (variant.execution == model::Execution::blocking) ranks.waves = 1;
-
-    comm::MessageLog log;
-    record(ranks, &log);
-    world_.barrier("benchmark");
-    const auto start = Clock::now();
-    if (options_.decode_steps == 0) {
-      run(variant, ranks, 0, options_.prompt);
-    } else {
-      for (int64_t i = 0; i < options_.decode_steps; ++i)
-        run(variant, ranks, options_.prompt + i, 1);
-    }
-    const double time = seconds(Clock::now() - start);
-    record(ranks, nullptr);
-    return over_ranks(log, time);
+    return ranks;
   }
 
- private:
   static void record(const model::ExpertRanks& ranks, comm::MessageLog* log) {
     if (ranks.courier) ranks.courier->record(log);
     if (ranks.reducer) ranks.reducer->record(log);
@@ -98,13 +112,18 @@ class Bench {
     return batch;
   }
 
-  /// A forward pass up to the choice of every sequence's next token.
-  void run(const Variant& variant, const model::ExpertRanks& ranks, int64_t past, int64_t count) {
+  /// The prefill or the i-th step after it: a pass up to the choice of every sequence's next token.
+  void step(const Variant& variant, const model::ExpertRanks& ranks, int64_t i,
+            schedule::PartLog* parts) {
+    const c10::InferenceMode inference;
+    const bool decodes = options_.decode_steps > 0;
+    const int64_t past = decodes ? options_.prompt + i : 0, count = decodes ? 1 : options_.prompt;
     schedule::ForwardOptions forward{
         .connectivity = variant.converted ? options_.converted
                                           : model::Connectivity::regular(model_.config.depth()),
         .ranks = ranks,
-        .cache = &cache_};
+        .cache = &cache_,
+        .parts = parts};
     if (count > 1) {
       forward.rows = at::arange(count - 1, options_.batch * count, count,
                                 at::TensorOptions(at::kLong).device(model_.device));
@@ -114,6 +133,7 @@ class Bench {
         return model::synthetic_experts(options_.routing, tokens, router, seed_ + past + layer);
       };
     const at::Tensor hidden = schedule::forward(model_, batch(past, count), forward);
+    if (parts) parts->enter(schedule::Part::head, /*layer=*/-1);
     schedule::best_tokens(model_, hidden, ranks);
   }
 
@@ -172,6 +192,8 @@ std::vector<TokenResult> bench_tokens(const model::Model& model, const model::Ex
       const TokenFigures figures = bench.pass(result.variant);
       if (round >= 0) result.rounds.push_back(figures);
     }
+  if (options.traced)
+    for (TokenResult& result : results) result.timeline = bench.trace(result.variant);
   return results;
 }
 

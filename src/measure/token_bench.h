@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "measure/timeline.h"
 #include "measure/variant.h"
 #include "model/model.h"
 #include "model/synthetic_routes.h"
@@ -21,6 +22,7 @@ struct TokenBenchOptions {
   model::Routing routing = model::Routing::real;
   model::Connectivity converted;
   uint64_t seed = 0;
+  bool traced = false;  ///< one more pass of each variant, of a single step where it decodes
 };
 
 /// Seconds of one message of a pass, mean over the ranks.
@@ -43,6 +45,7 @@ struct TokenFigures {
 struct TokenResult {
   Variant variant;
   std::vector<TokenFigures> rounds;
+  Timeline timeline = {};  ///< of this rank, if traced
 };
 
 /// Every rank calls it, with the `ranks` that its passes take. Variants take turns, round by round.

@@ -21,7 +21,7 @@ std::string to_string(Part part) {
     case Part::shared:
       return "shared experts";
     case Part::head:
-      return "head and loss";
+      return "head";
     case Part::update:
       return "update";
   }

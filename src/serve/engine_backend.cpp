@@ -6,8 +6,19 @@
 
 namespace farskip::serve {
 
+namespace {
+
+engine::EngineOptions observed(engine::EngineOptions options, engine::StepObserver& observer) {
+  options.observer = &observer;
+  return options;
+}
+
+}  // namespace
+
 EngineBackend::EngineBackend(const model::Model& model, engine::EngineOptions options)
-    : engine_(model, std::move(options)), thread_([this] { run(); }) {}
+    : steps_(options.ranks),
+      engine_(model, observed(std::move(options), steps_)),
+      thread_([this] { run(); }) {}
 
 EngineBackend::~EngineBackend() {
   stopping_ = true;

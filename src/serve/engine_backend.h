@@ -20,6 +20,7 @@ class EngineBackend final : public Backend {
   }
   void cancel(Id id) override { engine_.cancel(id); }
   engine::EngineFigures figures() const override { return engine_.figures(); }
+  measure::StepRecorder& steps() override { return steps_; }
   int64_t max_sequence() const override { return engine_.max_sequence(); }
   /// What a step has thrown. It has ended all sequences, and no step follows.
   std::optional<std::string> failure() const override;
@@ -27,6 +28,7 @@ class EngineBackend final : public Backend {
  private:
   void run();
 
+  measure::StepRecorder steps_;
   engine::Engine engine_;
   mutable std::mutex mutex_;
   std::optional<std::string> failure_;

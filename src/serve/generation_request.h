@@ -1,5 +1,6 @@
 // What is to be generated, whichever endpoint asks for it, and the fields that all of them have.
 #pragma once
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -16,6 +17,7 @@ struct ServedModel {
   std::vector<std::string> names;  ///< it answers to all of them; the first is its own
   io::Tokenizer tokenizer;
   std::optional<io::ChatTemplate> chat_template;
+  std::map<std::string, io::Json> special_tokens;  ///< io::special_tokens
   std::vector<int64_t> eos_tokens;
   int64_t vocabulary = 0;    ///< token ids are below it
   int64_t max_sequence = 0;  ///< prompt and new tokens

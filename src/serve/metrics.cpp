@@ -24,6 +24,10 @@ std::string counter(const std::string& name, int64_t value, const std::string& h
   return concat(header(name, "counter", help), name, " ", value, "\n");
 }
 
+std::string seconds(const std::string& name, double value, const std::string& help) {
+  return concat(header(name, "counter", help), name, " ", number(value), "\n");
+}
+
 std::string gauge(const std::string& name, int64_t value, const std::string& help) {
   return concat(header(name, "gauge", help), name, " ", value, "\n");
 }
@@ -43,6 +47,35 @@ std::string engine_lines(const engine::EngineFigures& engine) {
               "Tokens of prompts whose keys and values were there already."),
       counter("farskip_preemptions_total", engine.preempted,
               "Times a sequence gave its memory up, to be computed again later."));
+}
+
+/// What became of messages, all together and by their kind.
+std::string communication_lines(const measure::StepTotals& steps) {
+  const auto by_message = [&](const std::string& name, const auto& value, const std::string& help) {
+    std::string lines = header(name, "counter", help);
+    for (const auto& [part, traffic] : steps.by_message)
+      lines += concat(name, "{message=\"", comm::to_string(part), "\"} ", value(traffic), "\n");
+    return lines;
+  };
+  return concat(
+      gauge("farskip_ranks", steps.ranks, "Ranks that make the passes."),
+      seconds("farskip_step_seconds_total", steps.seconds, "Time of forward passes."),
+      seconds("farskip_communication_seconds_total", steps.all.communication,
+              "Time of passes in which a message was in flight."),
+      seconds("farskip_communication_exposed_seconds_total", steps.all.exposed,
+              "Of that, what compute stood waiting."),
+      by_message(
+          "farskip_messages_total", [](const auto& t) { return t.messages; },
+          "Messages of passes."),
+      by_message(
+          "farskip_message_bytes_total", [](const auto& t) { return t.bytes; },
+          "Bytes sent to other ranks."),
+      by_message(
+          "farskip_message_seconds_total", [](const auto& t) { return number(t.communication); },
+          "Time in which a message of the kind was in flight."),
+      by_message(
+          "farskip_message_exposed_seconds_total", [](const auto& t) { return number(t.exposed); },
+          "Of that, what compute stood waiting."));
 }
 
 }  // namespace
@@ -91,7 +124,8 @@ void Metrics::finished(const engine::Outcome& outcome) {
   if (outcome.new_tokens > 0) first_token_.observe(outcome.ttft_ms / 1000);
 }
 
-std::string Metrics::exposition(const engine::EngineFigures& engine) const {
+std::string Metrics::exposition(const engine::EngineFigures& engine,
+                                const measure::StepTotals& steps) const {
   const std::lock_guard lock(mutex_);
   std::string text = header("farskip_http_requests_total", "counter", "Answers, by their status.");
   for (const auto& [key, count] : requests_)
@@ -100,7 +134,7 @@ std::string Metrics::exposition(const engine::EngineFigures& engine) const {
   text += header("farskip_sequences_total", "counter", "Sequences that ended, by why.");
   for (size_t i = 0; i < finished_.size(); ++i)
     text += concat("farskip_sequences_total{finish=\"", kFinishes[i], "\"} ", finished_[i], "\n");
-  text += engine_lines(engine);
+  text += engine_lines(engine) + communication_lines(steps);
   text += queued_.exposition("farskip_queue_seconds", "From submission to the first work on it.");
   text += first_token_.exposition("farskip_time_to_first_token_seconds",
                                   "From submission to the first token.");

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "engine/engine.h"
+#include "measure/step_recorder.h"
 
 namespace farskip::serve {
 
@@ -38,7 +39,8 @@ class Metrics {
   void finished(const engine::Outcome& outcome);
 
   /// All of it, with what the engine says of itself.
-  std::string exposition(const engine::EngineFigures& engine) const;
+  std::string exposition(const engine::EngineFigures& engine,
+                         const measure::StepTotals& steps) const;
 
  private:
   mutable std::mutex mutex_;

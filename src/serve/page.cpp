@@ -1,5 +1,6 @@
 #include "serve/page.h"
 
+#include "measure/timeline_page.h"
 #include "util/error.h"
 #include "util/plot.h"
 
@@ -51,6 +52,15 @@ std::string panel(bool has_chat_template) {
       settings(has_chat_template), "</aside>\n");
 }
 
+/// Timelines of the last passes, in a frame: they are pages of their own.
+std::string steps() {
+  return "<details id=\"steps\" open><summary>Last forward pass</summary>\n"
+         "<nav><a href=\"timeline/decode\" target=\"timeline\" aria-current=\"true\">decode</a>"
+         "<a href=\"timeline/prefill\" target=\"timeline\">prefill</a></nav>\n"
+         "<iframe name=\"timeline\" title=\"Timeline of the last forward pass\"></iframe>\n"
+         "</details>\n";
+}
+
 }  // namespace
 
 std::string chat_page(const std::string& model, bool has_chat_template) {
@@ -70,7 +80,28 @@ std::string chat_page(const std::string& model, bool has_chat_template) {
       "<textarea id=\"input\" rows=\"2\" placeholder=\"Message (Enter sends it)\" "
       "autofocus></textarea>\n<button id=\"send\" type=\"submit\">Send</button>\n"
       "<button id=\"clear\" type=\"button\">Clear</button>\n</form>\n</section>\n",
-      panel(has_chat_template), "</main>\n<script>", page_script(), "</script>\n</body></html>\n");
+      panel(has_chat_template), "</main>\n", steps(), "<script>", page_script(),
+      "</script>\n</body></html>\n");
+}
+
+std::string timeline_page(measure::StepRecorder& steps, measure::StepRecorder::Kind kind) {
+  const bool prefill = kind == measure::StepRecorder::Kind::prefill;
+  const std::string title =
+      prefill ? "The last pass with tokens of prompts" : "The last decode step";
+  const auto step = steps.last(kind);
+  if (!step)
+    return measure::timeline_page({}, title, {"None yet since somebody looks: send a request."},
+                                  measure::Refresh::every_second);
+  const int64_t ranks = steps.totals().ranks;
+  return measure::timeline_page(
+      std::span(&step->timeline, 1), title,
+      {util::concat("Pass ", step->number, ": ", step->sequences,
+                    step->sequences == 1 ? " sequence, " : " sequences, ", step->tokens,
+                    step->tokens == 1 ? " token. " : " tokens. ",
+                    ranks == 1 ? "One rank: there is no communication."
+                               : util::concat("Rank ", step->timeline.rank, " of ", ranks,
+                                              ", as it measured itself."))},
+      measure::Refresh::every_second);
 }
 
 }  // namespace farskip::serve

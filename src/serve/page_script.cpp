@@ -127,11 +127,32 @@ async function figures() {
   const response = await fetch('metrics', {cache: 'no-store'});
   const values = {time: performance.now() / 1000};
   for (const line of (await response.text()).split('\n')) {
-    const [name, value] = line.split(' ');
-    if (line && !line.startsWith('#')) values[name] = +value;
+    const end = line.lastIndexOf(' ');  // a label may have spaces
+    if (line && !line.startsWith('#')) values[line.slice(0, end)] = +line.slice(end + 1);
   }
   return values;
 }
+// The timeline renews itself, and is asked for only while it is open.
+const steps = get('steps'), frame = steps.querySelector('iframe');
+function show_steps() {
+  frame.src = steps.open ? steps.querySelector('[aria-current]').href : 'about:blank';
+}
+for (const link of steps.querySelectorAll('a'))
+  link.addEventListener('click', event => {
+    event.preventDefault();
+    steps.querySelector('[aria-current]').removeAttribute('aria-current');
+    link.setAttribute('aria-current', 'true');
+    show_steps();
+  });
+steps.addEventListener('toggle', show_steps);
+frame.addEventListener('load', () => {
+  const body = frame.contentDocument.body;
+  const fit = () => { frame.style.height = `${Math.ceil(body.getBoundingClientRect().height)}px`; };
+  new frame.contentWindow.ResizeObserver(fit).observe(body);
+  fit();
+});
+show_steps();
+
 let before = null;
 const rates = [];
 function show(now) {

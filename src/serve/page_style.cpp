@@ -18,8 +18,8 @@ header { display: flex; align-items: baseline; gap: 12px; padding: 14px 24px 10p
 header span, .caption { color: var(--soft) }
 h1 { font-size: 20px; margin: 0; overflow-wrap: anywhere }
 h2 { font-size: 15px; margin: 0 0 10px }
-main { flex: 1; min-height: 0; display: grid; grid-template-columns: minmax(0, 1fr) 280px; gap: 16px;
-  padding: 0 24px 20px }
+main { flex: 1 0 440px; min-height: 0; display: grid; grid-template: minmax(0, 1fr) / minmax(0, 1fr) 280px;
+  gap: 16px; padding: 0 24px 16px }
 section, aside { background: var(--card); border: 1px solid var(--line); border-radius: 8px }
 section { display: flex; flex-direction: column; min-height: 0 }
 aside { padding: 16px; overflow: auto }
@@ -54,12 +54,20 @@ details { border-top: 1px solid var(--line); padding-top: 10px }
 summary { cursor: pointer; font-weight: 600 }
 .settings { display: grid; gap: 4px; padding-top: 8px }
 .settings input, .settings textarea { margin-bottom: 6px }
+#steps { flex: none; margin: 0 24px 20px; padding: 10px 0 0; border: 1px solid var(--line); border-radius: 8px;
+  background: var(--page) }
+#steps summary { padding: 0 16px 10px }
+nav { display: flex; gap: 8px; padding: 0 16px }
+nav a { padding: 2px 12px; border: 1px solid var(--line); border-radius: 6px; color: inherit; text-decoration: none }
+nav a[aria-current] { background: var(--accent); border-color: var(--accent); color: var(--on-accent) }
+iframe { display: block; width: 100%; height: 0; border: 0 }
 .hidden { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%) }
 @media (max-width: 760px) {
   body { height: auto; min-height: 100vh }
   header, main { padding-left: 12px; padding-right: 12px }
-  main { grid-template-columns: minmax(0, 1fr) }
-  #log { min-height: 50vh } }
+  main { flex: none; grid-template: none / minmax(0, 1fr) }
+  #steps { margin-left: 12px; margin-right: 12px }
+  #log { height: 50vh } }
 )css";
 }
 

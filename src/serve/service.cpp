@@ -15,6 +15,8 @@ namespace {
 using io::Json, util::concat;
 
 constexpr const char* kModels = "/v1/models";
+constexpr const char* kPrefillPath = "/timeline/prefill";
+constexpr const char* kDecodePath = "/timeline/decode";
 
 /// In a time that does not tell how much of it is right.
 bool equal(const std::string& found, const std::string& expected) {
@@ -31,6 +33,19 @@ bool is_json(std::string type) {
   std::transform(type.begin(), type.end(), type.begin(),
                  [](unsigned char c) { return tolower(c); });
   return type == "application/json";
+}
+
+/// Nothing of a page comes from elsewhere. `ancestors`: who may show it in a frame.
+HttpResponse page_response(std::string page, const std::string& ancestors) {
+  return {200,
+          "text/html; charset=utf-8",
+          std::move(page),
+          {{"Cache-Control", "no-store"},
+           {"Content-Security-Policy",
+            "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
+            "connect-src 'self'; frame-src 'self'; img-src data:; base-uri 'none'; "
+            "form-action 'none'; frame-ancestors " +
+                ancestors}}};
 }
 
 /// Without what follows /v1/models.
@@ -53,8 +68,11 @@ const Service::Route Service::kRoutes[] = {
     {"GET", kModels, true, &Service::models},
     {"POST", "/tokenize", true, &Service::tokenize_text},
     {"POST", "/detokenize", true, &Service::detokenize_tokens},
+    {"GET", "/tokenizer_info", true, &Service::tokenizer_facts},
     {"GET", "/health", false, &Service::health},
     {"GET", "/metrics", false, &Service::metrics},
+    {"GET", kPrefillPath, false, &Service::timeline},
+    {"GET", kDecodePath, false, &Service::timeline},
     {"GET", "/", false, &Service::page},
 };
 
@@ -175,6 +193,10 @@ Reply Service::detokenize_tokens(const HttpRequest& request) {
   return {json_response(detokenize(request.body, model_))};
 }
 
+Reply Service::tokenizer_facts(const HttpRequest&) {
+  return {json_response(tokenizer_info(model_))};
+}
+
 Reply Service::health(const HttpRequest&) {
   if (const auto failure = backend_.failure())
     throw ApiError(503, "the engine failed: " + *failure, {}, "engine_failed");
@@ -182,19 +204,19 @@ Reply Service::health(const HttpRequest&) {
 }
 
 Reply Service::metrics(const HttpRequest&) {
-  return {
-      {200, "text/plain; version=0.0.4; charset=utf-8", metrics_->exposition(backend_.figures())}};
+  return {{200, "text/plain; version=0.0.4; charset=utf-8",
+           metrics_->exposition(backend_.figures(), backend_.steps().totals())}};
+}
+
+Reply Service::timeline(const HttpRequest& request) {
+  const auto kind = request.path == kPrefillPath ? measure::StepRecorder::Kind::prefill
+                                                 : measure::StepRecorder::Kind::decode;
+  return {page_response(timeline_page(backend_.steps(), kind), "'self'")};
 }
 
 Reply Service::page(const HttpRequest&) {
-  // Nothing of the page comes from elsewhere.
-  return {{200,
-           "text/html; charset=utf-8",
-           chat_page(model_.names.front(), model_.chat_template.has_value()),
-           {{"Content-Security-Policy",
-             "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
-             "connect-src 'self'; img-src data:; frame-ancestors 'none'; base-uri 'none'; "
-             "form-action 'none'"}}}};
+  return {
+      page_response(chat_page(model_.names.front(), model_.chat_template.has_value()), "'none'")};
 }
 
 void Service::ended(const HttpRequest& request, int status, double seconds) {

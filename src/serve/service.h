@@ -49,8 +49,10 @@ class Service {
   Reply models(const HttpRequest& request);
   Reply tokenize_text(const HttpRequest& request);
   Reply detokenize_tokens(const HttpRequest& request);
+  Reply tokenizer_facts(const HttpRequest& request);
   Reply health(const HttpRequest& request);
   Reply metrics(const HttpRequest& request);
+  Reply timeline(const HttpRequest& request);
   Reply page(const HttpRequest& request);
 
   ServedModel model_;

@@ -34,6 +34,21 @@ Json tokenize(std::string_view body, const ServedModel& model) {
   return answer;
 }
 
+Json tokenizer_info(const ServedModel& model) {
+  Json info = {{"tokenizer_class", "PreTrainedTokenizerFast"},
+               {"bos_token", nullptr},
+               {"eos_token", nullptr},
+               {"pad_token", nullptr},
+               {"chat_template", nullptr},
+               {"model_max_length", model.max_sequence}};
+  if (!model.eos_tokens.empty())
+    info["eos_token"] =
+        model.tokenizer.decode(std::span(model.eos_tokens).first(1), /*skip_special_tokens=*/false);
+  for (const auto& [name, text] : model.special_tokens) info[name] = text;
+  if (model.chat_template) info["chat_template"] = model.chat_template->source();
+  return info;
+}
+
 Json detokenize(std::string_view body, const ServedModel& model) {
   Parameters parameters(body);
   read_model(parameters, model);

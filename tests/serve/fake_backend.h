@@ -48,6 +48,7 @@ class FakeBackend final : public Backend {
     figures.page_tokens = 16;
     return figures;
   }
+  measure::StepRecorder& steps() override { return steps_; }
   int64_t max_sequence() const override { return max_sequence_; }
   std::optional<std::string> failure() const override {
     const std::lock_guard lock(mutex_);
@@ -159,6 +160,7 @@ class FakeBackend final : public Backend {
   std::condition_variable changed_;
   std::map<Id, Sequence> live_;
   engine::EngineFigures figures_;
+  measure::StepRecorder steps_;
   std::optional<engine::Request> last_;
   Id ids_ = 0;
   int64_t cancelled_ = 0, most_tokens_ = std::numeric_limits<int64_t>::max();

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "serve/support.h"
+#include "serve/tokenize.h"
 
 namespace farskip::serve {
 namespace {
@@ -254,6 +255,20 @@ TEST(Service, Tokenizes) {
   EXPECT_EQ(served.post("/detokenize", Json::object()).json()["error"]["param"], "tokens");
 }
 
+TEST(Service, TellsOfItsTokenizer) {
+  const Json found = Served().get("/tokenizer_info").json();
+  EXPECT_EQ(found["eos_token"], "<|endoftext|>");
+  EXPECT_EQ(found["pad_token"], "<|endoftext|>");
+  EXPECT_EQ(found["bos_token"], nullptr);
+  EXPECT_THAT(found["chat_template"].get<std::string>(), HasSubstr("<|assistant|>"));
+  ServedModel model = demo_model();  // config.json knows an end token where nothing else does
+  model.special_tokens.clear();
+  model.chat_template.reset();
+  const Json bare = tokenizer_info(model);
+  EXPECT_EQ(bare["eos_token"], "<|endoftext|>");
+  EXPECT_EQ(bare["chat_template"], nullptr);
+}
+
 TEST(Service, TellsOfItself) {
   Served served;
   const Json models = served.get("/v1/models").json();
@@ -284,6 +299,21 @@ TEST(Service, TellsOfItself) {
   EXPECT_THAT(metrics.body, HasSubstr("endpoint=\"/v1/models\",status=\"404\"} 1\n"));
 }
 
+TEST(Service, DrawsTheLastPasses) {
+  Served served;
+  EXPECT_THAT(served.get("/timeline/decode").body, HasSubstr("None yet"));
+  schedule::PartLog* parts = served.backend.steps().begin_step();
+  ASSERT_NE(parts, nullptr);
+  parts->enter(schedule::Part::attend, 3);
+  served.backend.steps().end_step(/*sequences=*/2, /*tokens=*/2);
+  const auto decode = served.get("/timeline/decode");
+  for (const char* text : {"layer 3 attention b", "Pass 1: 2 sequences, 2 tokens.", "One rank"})
+    EXPECT_THAT(decode.body, HasSubstr(text));
+  EXPECT_THAT(decode.headers.at("content-security-policy"), HasSubstr("frame-ancestors 'self'"));
+  EXPECT_THAT(served.get("/timeline/prefill").body, HasSubstr("None yet"));
+  EXPECT_EQ(served.get("/timeline").status, 404);
+}
+
 TEST(Service, AsksForItsKey) {
   Served served({.api_key = "secret"});
   const std::string body = R"({"prompt": "a"})";
@@ -302,7 +332,8 @@ TEST(Service, AsksForItsKey) {
     }
     EXPECT_EQ(Client(served.server.port()).get("/v1/models", header).status, status);
   }
-  for (const char* open : {"/health", "/metrics", "/"}) EXPECT_EQ(served.get(open).status, 200);
+  for (const char* open : {"/health", "/metrics", "/timeline/decode", "/"})
+    EXPECT_EQ(served.get(open).status, 200);
   EXPECT_EQ(served.post("/tokenize", {{"prompt", "a"}}).status, 401);
 }
 

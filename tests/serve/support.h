@@ -15,6 +15,7 @@ inline const ServedModel& demo_model() {
       .names = {"demo", "alias"},
       .tokenizer = io::Tokenizer::open(FARSKIP_SOURCE_DIR "/data/demo"),
       .chat_template = io::ChatTemplate::open(FARSKIP_SOURCE_DIR "/data/demo"),
+      .special_tokens = io::special_tokens(FARSKIP_SOURCE_DIR "/data/demo"),
       .eos_tokens = {0},
       .vocabulary = 4096,
       .max_sequence = 4096};
