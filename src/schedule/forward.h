@@ -39,7 +39,9 @@ struct ForwardOptions {
 };
 
 /// Hidden states after the final norm [N or n, hidden], which the head turns into logits.
-/// InputError for tokens outside the vocabulary; segments that do not fit the cache. Error for
+/// A batch may be empty where other ranks want this one's experts (ExpertRanks::courier).
+/// InputError for no tokens elsewhere; tokens outside the vocabulary; segments that do not fit the
+/// cache. Error for
 /// gradients where every rank has all tokens (ExpertRanks::reducer): that layout only infers.
 at::Tensor forward(const model::Model& model, const model::Batch& batch,
                    const ForwardOptions& options);
