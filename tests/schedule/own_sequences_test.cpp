@@ -16,7 +16,10 @@ using comm::Rendezvous;
 
 constexpr int64_t kSequences = 4, kLength = 24;
 
+using model::Transport;
+
 struct Setting {
+  Transport transport;
   std::string connectivity;
   at::ScalarType dtype = at::kDouble;
   Execution execution = Execution::overlapped;
@@ -150,7 +153,8 @@ std::vector<Outcome> over_ranks(const Owners& owners, const std::string& name,
 }
 
 std::string describe(const Setting& setting, const Owners& owners) {
-  return util::concat(setting.connectivity, ", ", owners.size(), " ranks, ",
+  return util::concat(setting.transport == Transport::all_gather ? "all-gather, " : "all-to-all, ",
+                      setting.connectivity, ", ", owners.size(), " ranks, ",
                       at::toString(setting.dtype), ", ", setting.waves, " waves",
                       setting.late ? ", late" : "",
                       setting.execution == Execution::blocking ? ", blocking" : "");
@@ -160,12 +164,13 @@ class OwnSequences : public testing::TestWithParam<std::string> {};
 
 TEST_P(OwnSequences, GiveWhatOneRankGives) {
   std::vector<Setting> settings;
-  for (const auto dtype : {at::kDouble, at::kFloat})
-    for (const std::string connectivity : kVariants) {
-      if (dtype == at::kFloat && connectivity != "farskip") continue;
-      settings.push_back({connectivity, dtype});
-      settings.back().waves = 1 + std::ssize(settings) % 3;
-    }
+  for (const auto transport : {Transport::all_gather, Transport::all_to_all})
+    for (const auto dtype : {at::kDouble, at::kFloat})
+      for (const std::string connectivity : kVariants) {
+        if (dtype == at::kFloat && connectivity != "farskip") continue;
+        settings.push_back({transport, connectivity, dtype});
+        settings.back().waves = 1 + std::ssize(settings) % 3;
+      }
   const auto one = over_ranks(kAll, GetParam(), settings);
   for (const Owners& owners : kUneven) {
     const auto many = over_ranks(owners, GetParam(), settings);
@@ -185,6 +190,34 @@ TEST_P(OwnSequences, GiveWhatOneRankGives) {
         equal(many[i].kept.at(sequence), one[i].kept.at(sequence));
         for (size_t step = 0; step < std::size(kSteps); ++step)
           equal(many[i].steps.at(sequence)[step], one[i].steps.at(sequence)[step]);
+      }
+    }
+  }
+}
+
+TEST_P(OwnSequences, GiveTheSameBitsInEveryExecution) {
+  std::vector<Setting> settings;
+  for (const auto dtype : {at::kFloat, at::kBFloat16})
+    for (const std::string connectivity : kVariants) {
+      Setting setting{Transport::all_gather, connectivity, dtype};
+      setting.waves = dtype == at::kFloat ? 3 : 1;
+      if (connectivity == "attention") setting.wire = at::kBFloat16;
+      setting.execution = Execution::blocking;
+      settings.push_back(setting);
+      setting.execution = Execution::overlapped;
+      setting.late = true;
+      settings.push_back(setting);
+    }
+  for (const Owners& owners : {kUneven[0], kUneven[2]}) {
+    const auto found = over_ranks(owners, GetParam(), settings);
+    for (size_t i = 0; i < settings.size(); i += 2) {
+      SCOPED_TRACE(describe(settings[i], owners));
+      for (int64_t sequence = 0; sequence < kSequences; ++sequence) {
+        const Outcome &blocking = found[i], &late = found[i + 1];
+        EXPECT_TRUE(late.logits.at(sequence).equal(blocking.logits.at(sequence)));
+        EXPECT_TRUE(late.kept.at(sequence).equal(blocking.kept.at(sequence)));
+        for (size_t step = 0; step < std::size(kSteps); ++step)
+          EXPECT_TRUE(late.steps.at(sequence)[step].equal(blocking.steps.at(sequence)[step]));
       }
     }
   }
