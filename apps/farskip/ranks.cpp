@@ -87,35 +87,40 @@ Fact options_fact(const CLI::App& verb, const std::string& group) {
 namespace {
 
 constexpr const char* kAllReduce = "all-reduce";
+constexpr const char* kAllGather = "all-gather";
+constexpr const char* kAllToAll = "all-to-all";
 
 /// What the options say of `size` ranks, checked.
 struct Layout {
   bool replicated = false;  ///< every rank has all tokens
+  bool gathers = false;     ///< every rank has its own, which all ranks get
   int64_t ep = 1;           ///< ranks that share the experts out
 
   std::string describe(int64_t size) const {
     return replicated ? util::concat("tp ", size, " x ep ", ep)
-                      : util::concat("ep ", ep, " x dp ", size / ep);
+                      : util::concat("ep ", ep, " x dp ", size / ep, gathers ? ", all-gather" : "");
   }
 };
 
 Layout find_layout(const RunOptions& options, int64_t size, Layouts layouts) {
-  util::require(options.transport != "all-gather", "--transport", options.transport,
-                "all-to-all or all-reduce (all-gather does not exist yet)");
+  const auto transport_is = [&](const char* only) {
+    return options.transport.empty() || options.transport == only;
+  };
   const bool wants = options.transport == kAllReduce || options.tp > 1;
   Layout layout;
   layout.replicated =
       size > 1 && (layouts == Layouts::all_reduce || (layouts == Layouts::either && wants));
   if (layouts == Layouts::all_to_all) {
     util::require(options.tp <= 1, "--tp", options.tp, "1 (this verb shares out no attention)");
-    util::require(options.transport != kAllReduce, "--transport", options.transport,
+    util::require(transport_is(kAllToAll), "--transport", options.transport,
                   "all-to-all (this verb has no other)");
   }
   if (layouts == Layouts::all_reduce || wants)
-    util::require(options.transport != "all-to-all", "--transport", options.transport,
+    util::require(transport_is(kAllReduce), "--transport", options.transport,
                   layouts == Layouts::all_reduce ? "all-reduce (this verb has no other)"
                                                  : "all-reduce with --tp above 1");
 
+  layout.gathers = options.transport == kAllGather;
   const std::string ranks =
       util::concat(size, size == 1 ? " rank" : " ranks",
                    size == 1 ? " (torchrun or `farskip launch` start more)" : "");
@@ -147,6 +152,11 @@ model::Share replicated_share(int64_t rank, int64_t size, int64_t ep, bool shard
 
 }  // namespace
 
+std::string Ranks::transport() const {
+  if (replicated()) return kAllReduce;
+  return experts.gathers() ? kAllGather : kAllToAll;
+}
+
 Ranks join(const RunOptions& options, std::vector<Fact> facts, Layouts layouts) {
   const comm::LaunchEnvironment environment = comm::launch_environment();
   const int64_t size = environment.size;
@@ -177,6 +187,7 @@ Ranks join(const RunOptions& options, std::vector<Fact> facts, Layouts layouts) 
   } else {
     found.grid = comm::make_grid(*found.rendezvous, layout.ep);
     found.experts.courier = found.grid.courier;
+    if (layout.gathers) found.experts.transport = model::Transport::all_gather;
     found.share = model::Share::of_experts(found.grid.expert_part(), found.grid.ep);
   }
   found.experts.execution = options.schedule_execution();
@@ -184,7 +195,8 @@ Ranks join(const RunOptions& options, std::vector<Fact> facts, Layouts layouts) 
     found.experts.wire = options.wire == "bfloat16" ? at::kBFloat16 : at::kFloat;
   found.experts.waves = waves;
   if (options.combine == "rank") found.experts.combine = model::Combine::rank;
-  util::require((layout.ep > 1 && !layout.replicated) || options.combine.empty(), "--combine",
+  const bool all_to_all = layout.ep > 1 && !layout.replicated && !layout.gathers;
+  util::require(all_to_all || options.combine.empty(), "--combine",
                 "it without effect", "it with --ep above 1 and --transport all-to-all");
   util::require(layout.replicated || !options.shard_embedding, "--shard-embedding",
                 "it without effect", "it with --transport all-reduce");

@@ -22,10 +22,12 @@ struct Ranks {
   bool leads() const { return grid.rank() == 0; }
   /// Whether every rank has all tokens; else each has rows of its own.
   bool replicated() const { return experts.reducer != nullptr; }
+  /// As --transport says it.
+  std::string transport() const;
 };
 
 /// How ranks may share a verb's work: each has rows of its own (all-to-all), or all have all tokens
-/// (all-reduce).
+/// (all-reduce); a verb that has both has all-gather too, where each has rows of its own.
 enum class Layouts { all_to_all, all_reduce, either };
 
 /// Meets the other ranks, where a launcher started several, and makes sure that all run the same

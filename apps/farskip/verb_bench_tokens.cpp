@@ -40,7 +40,8 @@ void run(const Options& options) {
   measure::TokenReport report;
   report.figure = options.decode_steps > 0 ? "time between tokens" : "time to the first token";
   report.link = link_name(ranks);
-  report.layout = ranks.replicated() ? "all-reduce" : "all-to-all";
+  report.layout = ranks.transport();
+  report.own_sequences = !ranks.replicated();
   report.ranks = ranks.grid.size();
   for (const int64_t batch : bench.batch)
     for (const int64_t prompt : options.prompt) {

@@ -10,6 +10,7 @@
 #include <numeric>
 #include <thread>
 
+#include "comm/rank_sum.h"
 #include "comm/recorded_work.h"
 #include "util/fingerprint.h"
 
@@ -22,6 +23,17 @@ int64_t sum(const Splits& rows) {
 
 int64_t to_others(const Splits& sent, int64_t own, int64_t row_bytes) {
   return (sum(sent) - sent[own]) * row_bytes;
+}
+
+/// `orders` int64 [size]: the hashes of all ranks.
+void check_order(const Group& group, const MessageName& name, const at::Tensor& orders,
+                 int64_t own) {
+  const auto of = orders.accessor<int64_t, 1>();
+  for (int64_t r = 0; r < group.size(); ++r)
+    if (of[r] != own)
+      throw CommError(util::concat("rank ", group.rank(), " of ", group.size(), ": ",
+                                   name.describe(), ": rank ", r,
+                                   " has launched other messages, or in another order"));
 }
 
 }  // namespace
@@ -154,34 +166,61 @@ Pending Courier::send(const MessageName& name, const at::Tensor& rows, Splits se
   });
 }
 
+int64_t Courier::order_with(const MessageName& name) const {
+  return static_cast<int64_t>(util::fingerprint(name.describe(), state_->order));
+}
+
 Pending Courier::dispatch(const MessageName& name, const at::Tensor& rows, Splits sent,
                           std::shared_ptr<Splits> received) {
-  // The hash as it will be after carry() has added this name.
-  const uint64_t order = util::fingerprint(name.describe(), state_->order);
   return carry(
-      name, rows, sent, /*by_thread=*/true, [state = state_, name, rows, sent, received, order] {
+      name, rows, sent, /*by_thread=*/true,
+      [state = state_, name, rows, sent, received, order = order_with(name)] {
         const int64_t size = state->rows.size();
         const at::Tensor announced = at::empty({size, 2}, at::kLong);
         auto out = announced.accessor<int64_t, 2>();
         for (int64_t r = 0; r < size; ++r) {
           out[r][0] = sent[r];
-          out[r][1] = static_cast<int64_t>(order);
+          out[r][1] = order;
         }
         const Splits ones(size, 1);
         const at::Tensor counts =
             state->counts.all_to_all(name.describe() + " (counts)", announced, ones, ones).wait();
+        check_order(state->rows, name, counts.select(1, 1), order);
         auto in = counts.accessor<int64_t, 2>();
         received->resize(size);
-        for (int64_t r = 0; r < size; ++r) {
-          (*received)[r] = in[r][0];
-          if (in[r][1] != static_cast<int64_t>(order))
-            throw CommError(util::concat("rank ", state->rows.rank(), " of ", size, ": ",
-                                         name.describe(), ": rank ", r,
-                                         " has launched other messages, or in another order"));
-        }
+        for (int64_t r = 0; r < size; ++r) (*received)[r] = in[r][0];
         state->in_flight(sum(*received) * rows.size(1) * rows.element_size());
         return state->rows.all_to_all(name.describe(), rows, sent, *received).release();
       });
+}
+
+Pending Courier::tell(const MessageName& name, const std::vector<int64_t>& own) {
+  const int64_t order = order_with(name), count = std::ssize(own);
+  std::vector<int64_t> row = own;
+  row.push_back(order);
+  const at::Tensor rows = at::tensor(row, at::kLong).repeat({group().size(), 1});
+  const Splits ones(group().size(), 1);
+  return finished(send(name, rows, ones, ones),
+                  [state = state_, name, order, count](const at::Tensor& told) {
+                    check_order(state->rows, name, told.select(1, count), order);
+                    return told.narrow(1, 0, count);
+                  });
+}
+
+Pending Courier::all_gather(const MessageName& name, const at::Tensor& rows, const Splits& counts) {
+  if (sum(counts) == 0) return Pending(rows);
+  return send(name, rows.repeat({group().size(), 1}), Splits(group().size(), rows.size(0)), counts);
+}
+
+Pending Courier::reduce_scatter(const MessageName& name, const at::Tensor& x, const Splits& counts,
+                                at::ScalarType wire) {
+  if (sum(counts) == 0) return Pending(x);
+  const int64_t size = group().size(), own = counts[group().rank()];
+  return finished(send(name, x.to(wire).contiguous(), counts, Splits(size, own)),
+                  [shape = std::vector<int64_t>{size, own, x.size(1)},
+                   dtype = x.scalar_type()](const at::Tensor& received) {
+                    return sum_in_order(received.view(shape).unbind(0)).to(dtype);
+                  });
 }
 
 const Group& Courier::group() const {

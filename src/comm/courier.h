@@ -36,6 +36,18 @@ class Courier {
   /// The same where the receiver knows.
   Pending send(const MessageName& name, const at::Tensor& rows, Splits sent, Splits received);
 
+  /// `own` numbers of every rank, as many on each -> int64 [size, own.size()]. Its wait refuses
+  /// another order of messages, as that of a dispatch does.
+  Pending tell(const MessageName& name, const std::vector<int64_t>& own);
+  /// The rows [counts[rank], width] of every rank -> [sum of counts, width], in the order of the
+  /// ranks, all of which know the counts.
+  Pending all_gather(const MessageName& name, const at::Tensor& rows, const Splits& counts);
+  /// x [sum of counts, width], of which counts[r] rows are for rank r -> the sum over the ranks of
+  /// what they have for this one [counts[rank], width], in x's dtype. It travels as `wire` and is
+  /// added up in the order of the ranks with one rounding.
+  Pending reduce_scatter(const MessageName& name, const at::Tensor& x, const Splits& counts,
+                         at::ScalarType wire);
+
   /// Where messages are recorded as they are waited for; null: nowhere. Must outlive its use.
   void record(MessageLog* log);
   /// Most bytes that were in flight at once, sent and received, since the last call.
@@ -43,6 +55,8 @@ class Courier {
 
  private:
   struct State;
+  /// The hash as it will be when this message has been added.
+  int64_t order_with(const MessageName& name) const;
   Pending carry(const MessageName& name, const at::Tensor& rows, const Splits& sent, bool by_thread,
                 std::function<std::unique_ptr<Work>()> launch);
 

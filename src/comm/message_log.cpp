@@ -20,6 +20,12 @@ std::string to_string(MessageName::Part part) {
       return "dispatch";
     case combine:
       return "combine";
+    case counts:
+      return "token counts";
+    case gather:
+      return "all-gather";
+    case scatter:
+      return "reduce-scatter";
     case embedding:
       return "embedding";
     case attention:
@@ -46,7 +52,7 @@ std::string MessageName::describe() const {
   if (part == Part::gradients || part == Part::weights)
     return util::concat(to_string(part), ", bucket ", layer);
   std::string text = to_string(part) + (backward ? " gradient" : "");
-  if (part != Part::embedding && part != Part::logits)
+  if (part != Part::embedding && part != Part::logits && part != Part::counts)
     text = util::concat("layer ", layer, " ", text);
   if (chunk >= 0) text += util::concat(", chunk ", chunk);
   return text;

@@ -15,6 +15,10 @@ struct MessageName {
     // Of tokens to experts and back:
     dispatch,
     combine,
+    // Of all tokens to all ranks and sums back:
+    counts,  ///< of the pass's tokens
+    gather,
+    scatter,
     // Sums over ranks that have a part of every matrix each (replicated tokens):
     embedding,
     attention,
@@ -28,7 +32,7 @@ struct MessageName {
     weights
   };
 
-  int64_t layer = 0;  ///< of gradients and weights, the bucket; of embedding and logits, nothing
+  int64_t layer = 0;  ///< of gradients and weights, the bucket; of a message of no layer, nothing
   Part part = Part::dispatch;
   bool backward = false;  ///< the gradient's message, which travels the other way
   int64_t chunk = -1;     ///< of the tokens, where a message is split; -1 where it is whole

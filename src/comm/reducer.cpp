@@ -2,8 +2,7 @@
 
 #include <ATen/ATen.h>
 
-#include <functional>
-
+#include "comm/rank_sum.h"
 #include "comm/recorded_work.h"
 
 namespace farskip::comm {
@@ -18,30 +17,11 @@ constexpr int64_t kDirectBytes = 256 << 10;
 /// connection (see gloo.cpp), which for so few bytes takes less than the threads of a second one.
 constexpr int64_t kTogetherBytes = 32 << 10;
 
-/// Makes the sum's tensor of what has come.
-class SumWork : public Work {
- public:
-  using Finish = std::function<at::Tensor(const at::Tensor& received)>;
-  SumWork(Pending pending, Finish finish)
-      : pending_(std::move(pending)), finish_(std::move(finish)) {}
-  at::Tensor wait() override { return finish_(pending_.wait()); }
-  bool arrived() const override { return pending_.arrived(); }
-
- private:
-  Pending pending_;
-  Finish finish_;
-};
-
-/// own and the others' [N - 1, ...], added in the order of the ranks with one rounding, so that
-/// every rank has the same bits.
-at::Tensor sum_of(const at::Tensor& own, const at::Tensor& others, int64_t rank) {
-  const auto wide = own.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
-  at::Tensor sum;
-  for (int64_t r = 0; r <= others.size(0); ++r) {
-    const at::Tensor part = r == rank ? own : others[r < rank ? r : r - 1];
-    sum = sum.defined() ? sum.add_(part) : part.to(wide, /*non_blocking=*/false, /*copy=*/true);
-  }
-  return sum;
+/// own, at its rank's place among the others' [N - 1, ...].
+std::vector<at::Tensor> by_rank(const at::Tensor& own, const at::Tensor& others, int64_t rank) {
+  std::vector<at::Tensor> parts = others.unbind(0);
+  parts.insert(parts.begin() + rank, own);
+  return parts;
 }
 
 }  // namespace
@@ -78,15 +58,14 @@ Pending Reducer::all_reduce(const MessageName& name, const at::Tensor& x, at::Sc
     Pending sum =
         recorded(name, 2 * (ranks - 1) * bytes / ranks, group().all_reduce(name.describe(), sent));
     if (wire == dtype) return sum;
-    return Pending(std::make_unique<SumWork>(
-        std::move(sum), [dtype](const at::Tensor& received) { return received.to(dtype); }));
+    return finished(std::move(sum),
+                    [dtype](const at::Tensor& received) { return received.to(dtype); });
   }
   if (ranks == 2 && bytes <= kTogetherBytes) {
     Pending both = recorded(name, bytes, group().all_gather(name.describe(), sent.unsqueeze(0)));
-    return Pending(std::make_unique<SumWork>(
-        std::move(both), [dtype](const at::Tensor& received) {
-          return sum_of(received[0], received.narrow(0, 1, 1), 0).to(dtype);
-        }));
+    return finished(std::move(both), [dtype](const at::Tensor& received) {
+      return sum_in_order(received.unbind(0)).to(dtype);
+    });
   }
   const int64_t rank = group().rank();
   std::vector<int64_t> others(ranks, sent.numel());
@@ -94,12 +73,11 @@ Pending Reducer::all_reduce(const MessageName& name, const at::Tensor& x, at::Sc
   Pending copies = recorded(
       name, (ranks - 1) * bytes,
       group().all_to_all(name.describe(), sent.view(-1).repeat({ranks - 1}), others, others));
-  return Pending(std::make_unique<SumWork>(
-      std::move(copies), [sent, rank, ranks, dtype](const at::Tensor& received) {
-        std::vector<int64_t> shape = sent.sizes().vec();
-        shape.insert(shape.begin(), ranks - 1);
-        return sum_of(sent, received.view(shape), rank).to(dtype);
-      }));
+  return finished(std::move(copies), [sent, rank, ranks, dtype](const at::Tensor& received) {
+    std::vector<int64_t> shape = sent.sizes().vec();
+    shape.insert(shape.begin(), ranks - 1);
+    return sum_in_order(by_rank(sent, received.view(shape), rank)).to(dtype);
+  });
 }
 
 Pending Reducer::all_gather(const MessageName& name, const at::Tensor& x) {

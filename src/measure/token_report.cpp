@@ -53,6 +53,7 @@ nlohmann::ordered_json TokenReport::json() const {
                                     {"ranks", ranks},
                                     {"layout", layout},
                                     {"batch", setting.batch},
+                                    {"batch_of", own_sequences ? "rank" : "all"},
                                     {"prompt", setting.prompt},
                                     {"share", share(setting)}};
       put(row, "speedup", time_ratio(find(setting.variants, kRegularBlocking), result), 1);
@@ -78,7 +79,8 @@ nlohmann::ordered_json TokenReport::json() const {
 std::string TokenReport::text(bool by_message) const {
   std::string text;
   for (const TokenSetting& setting : settings) {
-    text += util::concat(figure, ", ", setting.batch, " x ", setting.prompt, " tokens, ", ranks,
+    text += util::concat(figure, ", ", setting.batch, " x ", setting.prompt,
+                         ranks > 1 && own_sequences ? " tokens a rank, " : " tokens, ", ranks,
                          ranks == 1 ? " rank" : " ranks", ranks == 1 ? "" : ", " + layout,
                          ", link ", link, ": communication is ", percent(share(setting)),
                          " of regular blocking\n\n");

@@ -18,6 +18,7 @@ struct TokenReport {
   std::string figure;  ///< what is measured: "time to the first token" or "time between tokens"
   std::string link;    ///< between the ranks, as the launcher says it
   std::string layout;  ///< of the ranks
+  bool own_sequences = false;  ///< a batch is that of each rank, not of all together
   int64_t ranks = 1;
   std::vector<TokenSetting> settings;
 

@@ -98,11 +98,6 @@ comm::MessageName ExpertExchange::combine_name(bool backward, int64_t chunk) con
           ranks_.waves * chunks() > 1 ? wave_ * chunks() + chunk : -1};
 }
 
-comm::Pending ExpertExchange::launched(comm::Pending pending) const {
-  return ranks_.execution == Execution::blocking ? comm::Pending(pending.wait())
-                                                 : std::move(pending);
-}
-
 at::Tensor ExpertExchange::settled(comm::Pending pending) const {
   while (ranks_.queue && !pending.arrived() && ranks_.queue->run_one()) {
   }
@@ -140,8 +135,8 @@ void ExpertExchange::launch_dispatch(const at::Tensor& h) {
   all_extras.narrow(1, 0, top_k_ + 1).copy_(extras);
   if (ranks_.combine == Combine::rank)
     all_extras.narrow(1, top_k_ + 1, top_k_).copy_(weights_.index_select(0, rows_.tokens));
-  dispatch_.emplace(
-      launched(ranks_.courier->dispatch(dispatch_name(false), message, rows_to_, rows_from_)));
+  dispatch_.emplace(ranks_.launched(
+      ranks_.courier->dispatch(dispatch_name(false), message, rows_to_, rows_from_)));
 }
 
 /// The received rows' experts, and what goes back to whom in which chunk.
@@ -201,7 +196,7 @@ void ExpertExchange::launch_return(const at::Tensor& outputs, kernels::Accumulat
           .to(wire_);
   for (int64_t c = 0; c < chunks(); ++c) {
     Chunk& chunk = chunks_[c];
-    chunk.returned.emplace(launched(
+    chunk.returned.emplace(ranks_.launched(
         ranks_.courier->send(combine_name(false, c), kernels::gather_rows(rows, chunk.back),
                              chunk.back_from, sums ? chunk.rows_to : chunk.pairs_to)));
   }
@@ -228,7 +223,7 @@ void ExpertExchange::launch_combine_gradient(int64_t c, const at::Tensor& dy) {
   kernels::gather_rows_into(format.features_of(message), dy.to(wire_), chunk.rows.tokens);
   format.extras_of(message).copy_(
       rows_of(weights_, chunk_begin(c), chunk_begin(c + 1)).index_select(0, chunk.rows.tokens));
-  chunk.gradient.emplace(launched(
+  chunk.gradient.emplace(ranks_.launched(
       ranks_.courier->send(combine_name(true, c), message, chunk.rows_to, chunk.rows_from)));
 }
 
@@ -268,7 +263,7 @@ void ExpertExchange::launch_dispatch_gradient(const at::Tensor& drows) {
   format.extras_of(message).copy_(weight_gradients_);
   weight_gradients_.reset();
   dispatch_gradient_.emplace(
-      launched(ranks_.courier->send(dispatch_name(true), message, *rows_from_, rows_to_)));
+      ranks_.launched(ranks_.courier->send(dispatch_name(true), message, *rows_from_, rows_to_)));
 }
 
 ExpertExchange::TokenGradients ExpertExchange::finish_dispatch_gradient() {

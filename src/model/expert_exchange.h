@@ -7,46 +7,12 @@
 #include <vector>
 
 #include "comm/courier.h"
-#include "comm/reducer.h"
 #include "kernels/dispatch.h"
-#include "model/gradient_queue.h"
+#include "model/expert_ranks.h"
 #include "model/message_rows.h"
 #include "model/router.h"
 
 namespace farskip::model {
-
-/// Blocking waits for every message as soon as it is launched, overlapped at the first read. The
-/// same parts in the same order of arithmetic: the same bits.
-enum class Execution { overlapped, blocking };
-
-/// How the outputs of experts come back to a token's rank.
-enum class Combine {
-  expert,  ///< one row an expert, added up at home in the order of the experts, which depends on no
-           ///< layout
-  rank     ///< one row a rank, on which the outputs of its experts are added up before: fewer
-           ///< bytes, and an order of sums that depends on the number of ranks
-};
-
-/// How a pass reaches the experts of other ranks. Rank r of N owns experts r E / N to (r + 1) E /
-/// N. At most one of courier and reducer; neither: this rank has all of the model.
-struct ExpertRanks {
-  /// Every rank has tokens of its own, which go to the experts and back.
-  std::shared_ptr<comm::Courier> courier;
-  Execution execution = Execution::overlapped;
-  /// What a wait works on before it blocks; null: nothing.
-  std::shared_ptr<GradientQueue> queue;
-  /// Of features on the wire; undefined: the model's own dtype.
-  std::optional<at::ScalarType> wire;
-  /// A layer's tokens go to the experts in so many parts, each with messages of its own: the
-  /// experts of one run while the tokens of the next, or the outputs of the one before, travel.
-  int64_t waves = 1;
-  Combine combine = Combine::expert;  ///< where there is a courier
-  /// Every rank has all tokens and a part of every matrix (see Share), and outputs are added up.
-  std::shared_ptr<comm::Reducer> reducer = {};
-
-  int64_t rank() const { return courier ? courier->group().rank() : 0; }
-  int64_t size() const { return courier ? courier->group().size() : 1; }
-};
 
 /// A token's row goes to a rank once, however many of its experts are there; outputs come back as
 /// Combine says, by default one a chosen expert, because their weighted sum is taken at the sender
@@ -105,7 +71,6 @@ class ExpertExchange : public std::enable_shared_from_this<ExpertExchange> {
   RowFormat gradient_format() const;
   comm::MessageName dispatch_name(bool backward) const;
   comm::MessageName combine_name(bool backward, int64_t chunk) const;
-  comm::Pending launched(comm::Pending pending) const;
   at::Tensor settled(comm::Pending pending) const;
   at::Tensor ticket() const;
 

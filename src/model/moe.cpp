@@ -2,6 +2,8 @@
 
 #include <ATen/ATen.h>
 
+#include <numeric>
+
 #include "kernels/grouped_linear.h"
 #include "kernels/small_experts.h"
 #include "kernels/small_linear.h"
@@ -36,6 +38,39 @@ void launch(Dispatched& sent, const MoeConfig& config, const DispatchOptions& op
   }
 }
 
+/// The same where all tokens go to all ranks. Fewer waves, if one would get so few tokens that
+/// reading the weights again costs more than it hides.
+void launch_gather(Dispatched& sent, const DispatchOptions& options) {
+  constexpr int64_t kFewest = 32;
+  const comm::Splits& counts = options.counts;
+  const int64_t tokens = std::accumulate(counts.begin(), counts.end(), int64_t{0});
+  const int64_t waves = std::clamp<int64_t>(tokens / kFewest, 1, options.ranks.waves);
+  const auto begin = [&](int64_t rank, int64_t wave) { return counts[rank] * wave / waves; };
+  for (int64_t w = 0; w < waves; ++w) {
+    comm::Splits part;
+    for (int64_t r = 0; r < std::ssize(counts); ++r) part.push_back(begin(r, w + 1) - begin(r, w));
+    const int64_t first = begin(options.ranks.rank(), w), count = part[options.ranks.rank()];
+    sent.gathers.push_back(std::make_shared<TokenGather>(options.ranks, options.layer,
+                                                         waves > 1 ? w : -1, std::move(part)));
+    sent.gathers.back()->send(sent.h.narrow(0, first, count),
+                              {.experts = sent.routes.experts.narrow(0, first, count),
+                               .weights = sent.routes.weights.narrow(0, first, count),
+                               .scores = {}});
+  }
+}
+
+/// Finds this rank's pairs of tokens that are all here.
+void plan(Dispatched& sent, const MoeWeights& weights, const MoeConfig& config) {
+  const int64_t experts = config.router.experts;
+  if (!needs_graph(sent.h, weights.gate_up.value) &&
+      kernels::small_linear_supported(sent.h, weights.gate_up.value[0]))
+    return;
+  sent.plan = sent.own.count == 1 ? kernels::plan(sent.routes.experts, experts)
+                                  : kernels::plan_of(sent.routes.experts, sent.own.begin(experts),
+                                                     sent.own.size(experts));
+  sent.rows = gather_rows(sent.h, *sent.plan);
+}
+
 }  // namespace
 
 at::Tensor mlp(const at::Tensor& x, const MlpWeights& weights) {
@@ -47,28 +82,32 @@ Dispatched dispatch(const at::Tensor& h, const MoeWeights& weights, const MoeCon
   Dispatched sent;
   sent.h = sent.all = h;
   sent.routes = route(h, weights.router, weights.correction, config.router, options.chosen);
-  if (options.ranks.size() > 1) {
+  sent.own = options.own;
+  if (options.ranks.gathers())
+    launch_gather(sent, options);
+  else if (options.ranks.size() > 1)
     launch(sent, config, options);
-    return sent;
-  }
-  sent.first_expert = options.own.begin(config.router.experts);
-  if (!needs_graph(h, weights.gate_up.value) &&
-      kernels::small_linear_supported(h, weights.gate_up.value[0]))
-    return sent;
-  sent.plan = options.own.count == 1 ? kernels::plan(sent.routes.experts, config.router.experts)
-                                     : kernels::plan_of(sent.routes.experts, sent.first_expert,
-                                                        options.own.size(config.router.experts));
-  sent.rows = gather_rows(h, *sent.plan);
+  else
+    plan(sent, weights, config);
   return sent;
 }
 
 at::Tensor experts(const Dispatched& sent, int64_t wave, const MoeWeights& weights,
                    const MoeConfig& config) {
+  if (!sent.gathers.empty()) {
+    auto [h, routes] = sent.gathers[wave]->receive();
+    Dispatched here;
+    here.h = std::move(h);
+    here.routes = std::move(routes);
+    here.own = sent.own;
+    plan(here, weights, config);
+    return combine(here, {experts(here, 0, weights, config)}, config).wait();
+  }
   const bool alone = sent.exchanges.empty();
   if (alone && !sent.plan)
     return kernels::small_experts(sent.h, weights.gate_up.value, weights.down.value,
                                   sent.routes.experts, sent.routes.weights, accumulation(config),
-                                  sent.first_expert);
+                                  sent.own.begin(config.router.experts));
   const at::Tensor rows = alone ? sent.rows : sent.exchanges[wave]->receive(sent.tickets[wave]);
   const kernels::Plan& plan = alone ? *sent.plan : sent.exchanges[wave]->plan();
   return grouped_linear(swiglu(grouped_linear(rows, plan, weights.gate_up)), plan, weights.down);
@@ -87,8 +126,11 @@ at::Tensor combined_columns(const Dispatched& sent, const at::Tensor& inner, int
 
 at::Tensor send_back(const Dispatched& sent, int64_t wave, const at::Tensor& outputs,
                      const MoeConfig& config) {
-  return sent.exchanges.empty() ? outputs
-                                : sent.exchanges[wave]->send_back(outputs, accumulation(config));
+  if (!sent.exchanges.empty())
+    return sent.exchanges[wave]->send_back(outputs, accumulation(config));
+  if (sent.gathers.empty()) return outputs;
+  sent.gathers[wave]->send_back(outputs);
+  return {};
 }
 
 RoutedOutput combine(const Dispatched& sent, const std::vector<at::Tensor>& outputs,
@@ -96,6 +138,11 @@ RoutedOutput combine(const Dispatched& sent, const std::vector<at::Tensor>& outp
   if (!sent.exchanges.empty())  // several empty tickets are one
     return {sent.exchanges, outputs.size() == 1 ? outputs.front() : at::cat(outputs),
             accumulation(config)};
+  if (!sent.gathers.empty()) {
+    std::vector<comm::Pending> sums;
+    for (const auto& wave : sent.gathers) sums.push_back(wave->sum());
+    return {std::move(sums)};
+  }
   return RoutedOutput(comm::Pending(sent.plan ? model::combine(outputs.front(), sent.routes.weights,
                                                                *sent.plan, accumulation(config))
                                               : outputs.front()));

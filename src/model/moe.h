@@ -9,6 +9,7 @@
 #include "kernels/dispatch.h"
 #include "model/routed_output.h"
 #include "model/router.h"
+#include "model/token_gather.h"
 #include "model/weights.h"
 
 namespace farskip::model {
@@ -24,13 +25,16 @@ struct Dispatched {
   /// On one rank, who goes where; absent when so few tokens are decoded that experts and combine
   /// are one kernel.
   std::optional<kernels::Plan> plan;
-  int64_t first_expert = 0;  ///< that this rank has, where others' pairs are left to other ranks
-  at::Tensor rows;           ///< [N k, hidden] grouped by expert; undefined without a plan
-  /// On several ranks, by wave: the messages, and the ticket of the dispatch.
+  Fraction own;     ///< of the experts, which this rank has, where others' pairs are left to others
+  at::Tensor rows;  ///< [N k, hidden] grouped by expert; undefined without a plan
+  /// On several ranks, by wave: the messages (of one kind), and the ticket of the dispatch.
   Exchanges exchanges;
   std::vector<at::Tensor> tickets;
+  std::vector<std::shared_ptr<TokenGather>> gathers;
 
-  int64_t waves() const { return std::max<int64_t>(1, static_cast<int64_t>(exchanges.size())); }
+  int64_t waves() const {
+    return std::max<int64_t>(1, std::ssize(exchanges) + std::ssize(gathers));
+  }
 };
 
 /// Where a layer's messages go.
@@ -43,6 +47,8 @@ struct DispatchOptions {
   Exchanges again = {};    ///< those of the layer, which is recomputed now
   /// The experts of this rank, where every rank has all tokens and works on the pairs of its own.
   Fraction own = {};
+  /// With Transport::all_gather: the layer's tokens of every rank.
+  comm::Splits counts = {};
 };
 
 /// Routes and launches. h [N, hidden]
@@ -50,7 +56,8 @@ Dispatched dispatch(const at::Tensor& h, const MoeWeights& weights, const MoeCon
                     const DispatchOptions& options);
 
 /// Waits for the rows of a wave that come here. Outputs of this rank's experts [P, hidden] in the
-/// plan's order; without a plan, combined already [N, hidden].
+/// plan's order; without a plan, combined already [N, hidden], and so those of all ranks' tokens
+/// [R, hidden] where they were gathered.
 at::Tensor experts(const Dispatched& sent, int64_t wave, const MoeWeights& weights,
                    const MoeConfig& config);
 /// What the experts' down projections read [P, width], where one rank has all tokens and there is a
@@ -63,7 +70,7 @@ at::Tensor combined_columns(const Dispatched& sent, const at::Tensor& inner, int
 at::Tensor send_back(const Dispatched& sent, int64_t wave, const at::Tensor& outputs,
                      const MoeConfig& config);
 /// `outputs`: what send_back() gave, by wave. Weighted sums [N, hidden], in the order of the
-/// experts whatever the layout.
+/// experts; where each rank takes that of its own experts, in the order of the ranks.
 RoutedOutput combine(const Dispatched& sent, const std::vector<at::Tensor>& outputs,
                      const MoeConfig& config);
 

@@ -19,8 +19,9 @@ void check_ranks(const model::Model& model, const ForwardOptions& options) {
     throw Error(
         util::concat("a model cut among ", model.share.tensor.count, " ranks ran on ", parts));
   const bool gradients = at::GradMode::is_enabled() && !options.cache;
-  if (reducer && gradients)
-    throw Error("ranks that all have all tokens (all-reduce) only infer: found gradients on");
+  if ((reducer || options.ranks.gathers()) && gradients)
+    throw Error(util::concat("layout ", reducer ? "all-reduce" : "all-gather",
+                             ": found gradients on, expected a pass that only infers"));
   if (options.rows.defined() && gradients)
     throw Error("a pass for some rows only infers: found gradients on");
 }
@@ -42,12 +43,15 @@ at::Tensor embed(const model::Model& model, const at::Tensor& tokens,
 }
 
 void check(const model::Model& model, const model::Batch& batch, const ForwardOptions& options) {
-  if (batch.size() == 0) throw InputError("tokens: found none, expected at least one");
-  const int64_t least = batch.tokens.min().item<int64_t>();
-  const int64_t most = batch.tokens.max().item<int64_t>();
-  util::require(least >= 0 && most < model.config.vocabulary, "tokens",
-                util::concat("id ", least < 0 ? least : most),
-                util::concat("ids from 0 to ", model.config.vocabulary - 1));
+  if (batch.size() == 0) {
+    if (!options.ranks.courier) throw InputError("tokens: found none, expected at least one");
+  } else {
+    const int64_t least = batch.tokens.min().item<int64_t>();
+    const int64_t most = batch.tokens.max().item<int64_t>();
+    util::require(least >= 0 && most < model.config.vocabulary, "tokens",
+                  util::concat("id ", least < 0 ? least : most),
+                  util::concat("ids from 0 to ", model.config.vocabulary - 1));
+  }
   check_ranks(model, options);
   if (!options.cache) {
     if (!batch.uniform()) throw Error("a batch of unequal or continued sequences needs a KV cache");
@@ -98,6 +102,10 @@ model::ResidualStream run_layers(const model::Model& model, const model::Batch& 
       model::rope_table(config.layers.front().attention.rope, batch.positions, model.dtype), rows});
   if (options.rows.defined() && options.cache)
     pass->queries = model::queries_of(pass->batch, pass->rope, options.rows);
+  model::ExpertRanks& ranks = pass->options.ranks;
+  if (ranks.gathers() && !ranks.counts)
+    ranks.counts = std::make_shared<model::TokenCounts>(
+        ranks, batch.size(), options.rows.defined() ? options.rows.numel() : batch.size());
 
   model::ResidualStream stream(embed(model, batch.tokens, options.ranks));
   const auto observe = [&](int64_t k) {
@@ -128,6 +136,7 @@ model::ResidualStream run_layers(const model::Model& model, const model::Batch& 
                                  : layer(stream, nullptr);
     if (trace.routes && options.on_routing) options.on_routing(k, *trace.routes);
   }
+  if (ranks.gathers()) ranks.counts->tokens();  // which layers without experts have not asked for
   observe(config.depth());
   return stream;
 }

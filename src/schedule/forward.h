@@ -39,8 +39,11 @@ struct ForwardOptions {
 };
 
 /// Hidden states after the final norm [N or n, hidden], which the head turns into logits.
-/// InputError for tokens outside the vocabulary; segments that do not fit the cache. Error for
-/// gradients where every rank has all tokens (ExpertRanks::reducer): that layout only infers.
+/// A batch may be empty where other ranks want this one's experts (ExpertRanks::courier); such
+/// ranks make the same passes, with `rows` of their own, or without, but all or none with
+/// on_residual. InputError for no tokens elsewhere; tokens outside the vocabulary; segments that do
+/// not fit the cache. Error for gradients where every rank has all tokens (ExpertRanks::reducer) or
+/// gathers them (Transport::all_gather): these layouts only infer.
 at::Tensor forward(const model::Model& model, const model::Batch& batch,
                    const ForwardOptions& options);
 

@@ -29,15 +29,19 @@ class TensorLayer {
         share_(model.share),
         attention_(attention),
         options_(options) {
-    if (!options.rows.defined()) return;
     const int64_t last = model.config.depth() - 1;
-    if (index == last) rows_ = options.rows;
     // What the last layer reads of all tokens is then without this layer's routed output.
     const bool partial_next =
         index + 1 == last && options.connectivity.layer(last).attention_partial;
     const bool own = !options.ranks.reducer || options.connectivity.layer(index).mlp_outdated;
-    if (partial_next && own && is_moe() && !options.ranks.courier && !options.on_residual)
+    const bool told = !options.ranks.courier || options.ranks.gathers();
+    if (index == last)
+      rows_ = options.rows;
+    else if (partial_next && own && told && is_moe() && !options.on_residual)
       routed_rows_ = options.rows;
+    else
+      return;
+    routes_asked_ = true;
   }
 
   const LayerTrace& trace() const { return trace_; }
@@ -48,13 +52,15 @@ class TensorLayer {
   /// Whether attention's core runs under the combine and the shared experts under the dispatch: if
   /// that makes the tighter of the two windows wider. In one wave, for the rows of the messages
   /// that run in them; in several most of a message runs under experts, and the windows' length
-  /// alone counts, against ranks that are late. A matter of shapes alone, so that every rank and
+  /// alone counts, against ranks that are late; so it does where tokens are gathered, and as many
+  /// rows come back. A matter of shapes alone, so that every rank and
   /// every execution does the same.
   bool attends_late() const {
     if (!is_moe() || !has_shared()) return false;
     LayerWork work = layer_work(config_, hidden_, attention_.batch, options_.ranks.size());
     if (options_.ranks.combine == model::Combine::rank) work.combine_rows = work.dispatch_rows;
-    if (options_.ranks.waves > 1) work.dispatch_rows = work.combine_rows = 1;
+    if (options_.ranks.waves > 1 || options_.ranks.gathers())
+      work.dispatch_rows = work.combine_rows = 1;
     const double paper = std::min(work.attend / work.dispatch_rows,
                                   (work.shared + work.prepare) / work.combine_rows);
     const double late = std::min(work.shared / work.dispatch_rows,
@@ -96,7 +102,10 @@ class TensorLayer {
     if (options_.choose) options.chosen = options_.choose(index_, h.size(0), config_.moe->router);
     options.kept = options_.recompute;
     if (again_) options.again = again_->exchanges;
-    if (options_.ranks.reducer) options.own = share_.experts;
+    options.own = share_.experts;
+    if (options_.ranks.gathers())
+      options.counts =
+          routes_asked_ ? options_.ranks.counts->asked() : options_.ranks.counts->tokens();
     auto sent = model::dispatch(h, weights_.moe, *config_.moe, options);
     sent.all = all;
     keep_trace(sent);
@@ -185,8 +194,9 @@ class TensorLayer {
   const model::Share& share_;
   const model::AttentionContext& attention_;
   const ForwardOptions& options_;
-  at::Tensor rows_;         ///< int64, those asked for; undefined: all
-  at::Tensor routed_rows_;  ///< int64, those that are routed; undefined: all
+  at::Tensor rows_;            ///< int64, those asked for; undefined: all
+  at::Tensor routed_rows_;     ///< int64, those that are routed; undefined: all
+  bool routes_asked_ = false;  ///< tokens that are asked for alone are routed, on every rank
   LayerTrace trace_;
 };
 
