@@ -95,11 +95,12 @@ void add_run_options(CLI::App& verb, RunOptions& options) {
   verb.add_option("--dp", options.dp, "How many times the experts are there: ranks / ep")
       ->check(CLI::PositiveNumber)
       ->group(group);
-  verb.add_option("--transport", options.transport,
-                  "all-to-all: every rank has rows of its own, whose tokens go to their experts; "
-                  "all-reduce (logits, eval, generate, serve, bench ttft, bench tbt): every rank "
-                  "has all tokens and a part of "
-                  "every layer")
+  verb.add_option(
+          "--transport", options.transport,
+          "all-to-all: every rank has rows or sequences of its own, whose tokens go to their "
+          "experts; all-reduce (logits, eval, generate, serve, bench ttft, bench tbt): every rank "
+          "has all tokens and a part of "
+          "every layer")
       ->check(CLI::IsMember({"all-to-all", "all-gather", "all-reduce"}))
       ->group(group);
   verb.add_flag("--shard-embedding", options.shard_embedding,

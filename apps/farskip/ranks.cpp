@@ -103,18 +103,17 @@ Layout find_layout(const RunOptions& options, int64_t size, Layouts layouts) {
   util::require(options.transport != "all-gather", "--transport", options.transport,
                 "all-to-all or all-reduce (all-gather does not exist yet)");
   const bool wants = options.transport == kAllReduce || options.tp > 1;
+  const bool unasked = layouts == Layouts::either_replicated && options.transport.empty();
   Layout layout;
-  layout.replicated =
-      size > 1 && (layouts == Layouts::all_reduce || (layouts == Layouts::either && wants));
+  layout.replicated = size > 1 && (wants || unasked);
   if (layouts == Layouts::all_to_all) {
     util::require(options.tp <= 1, "--tp", options.tp, "1 (this verb shares out no attention)");
     util::require(options.transport != kAllReduce, "--transport", options.transport,
                   "all-to-all (this verb has no other)");
   }
-  if (layouts == Layouts::all_reduce || wants)
+  if (wants)
     util::require(options.transport != "all-to-all", "--transport", options.transport,
-                  layouts == Layouts::all_reduce ? "all-reduce (this verb has no other)"
-                                                 : "all-reduce with --tp above 1");
+                  "all-reduce with --tp above 1");
 
   const std::string ranks =
       util::concat(size, size == 1 ? " rank" : " ranks",

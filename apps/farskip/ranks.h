@@ -26,7 +26,11 @@ struct Ranks {
 
 /// How ranks may share a verb's work: each has rows of its own (all-to-all), or all have all tokens
 /// (all-reduce).
-enum class Layouts { all_to_all, all_reduce, either };
+enum class Layouts {
+  all_to_all,
+  either,            ///< all-to-all where nobody asks for the other
+  either_replicated  ///< all-reduce where nobody asks for the other
+};
 
 /// Meets the other ranks, where a launcher started several, and makes sure that all run the same
 /// program in the same layout with the same `facts`. InputError for a layout that does not fit, or
