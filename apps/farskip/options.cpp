@@ -97,9 +97,8 @@ void add_run_options(CLI::App& verb, RunOptions& options) {
       ->group(group);
   verb.add_option(
           "--transport", options.transport,
-          "all-to-all: every rank has rows of its own, whose tokens go to their experts; "
-          "all-gather (logits, eval, bench ttft, bench tbt): every rank has rows of its own, "
-          "whose tokens go to all ranks; "
+          "all-to-all: every rank has rows or sequences of its own, whose tokens go to their "
+          "experts; all-gather (not in training): the same, but tokens go to all ranks; "
           "all-reduce (logits, eval, generate, serve, bench ttft, bench tbt): every rank "
           "has all tokens and a part of "
           "every layer")

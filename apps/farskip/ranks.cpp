@@ -107,18 +107,17 @@ Layout find_layout(const RunOptions& options, int64_t size, Layouts layouts) {
     return options.transport.empty() || options.transport == only;
   };
   const bool wants = options.transport == kAllReduce || options.tp > 1;
+  const bool unasked = layouts == Layouts::either_replicated && options.transport.empty();
   Layout layout;
-  layout.replicated =
-      size > 1 && (layouts == Layouts::all_reduce || (layouts == Layouts::either && wants));
+  layout.replicated = size > 1 && (wants || unasked);
   if (layouts == Layouts::all_to_all) {
     util::require(options.tp <= 1, "--tp", options.tp, "1 (this verb shares out no attention)");
     util::require(transport_is(kAllToAll), "--transport", options.transport,
                   "all-to-all (this verb has no other)");
   }
-  if (layouts == Layouts::all_reduce || wants)
+  if (wants)
     util::require(transport_is(kAllReduce), "--transport", options.transport,
-                  layouts == Layouts::all_reduce ? "all-reduce (this verb has no other)"
-                                                 : "all-reduce with --tp above 1");
+                  "all-reduce with --tp above 1");
 
   layout.gathers = options.transport == kAllGather;
   const std::string ranks =
@@ -196,8 +195,8 @@ Ranks join(const RunOptions& options, std::vector<Fact> facts, Layouts layouts) 
   found.experts.waves = waves;
   if (options.combine == "rank") found.experts.combine = model::Combine::rank;
   const bool all_to_all = layout.ep > 1 && !layout.replicated && !layout.gathers;
-  util::require(all_to_all || options.combine.empty(), "--combine",
-                "it without effect", "it with --ep above 1 and --transport all-to-all");
+  util::require(all_to_all || options.combine.empty(), "--combine", "it without effect",
+                "it with --ep above 1 and --transport all-to-all");
   util::require(layout.replicated || !options.shard_embedding, "--shard-embedding",
                 "it without effect", "it with --transport all-reduce");
   for (const auto& [name, given] : {std::pair{"--wire-dtype", !options.wire.empty()},

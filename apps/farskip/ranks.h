@@ -28,7 +28,11 @@ struct Ranks {
 
 /// How ranks may share a verb's work: each has rows of its own (all-to-all), or all have all tokens
 /// (all-reduce); a verb that has both has all-gather too, where each has rows of its own.
-enum class Layouts { all_to_all, all_reduce, either };
+enum class Layouts {
+  all_to_all,
+  either,            ///< all-to-all where nobody asks for another
+  either_replicated  ///< all-reduce where nobody asks for another
+};
 
 /// Meets the other ranks, where a launcher started several, and makes sure that all run the same
 /// program in the same layout with the same `facts`. InputError for a layout that does not fit, or

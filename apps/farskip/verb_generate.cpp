@@ -1,4 +1,4 @@
-// generate: continues a prompt.
+// generate: continues prompts.
 #include <charconv>
 #include <iostream>
 
@@ -16,8 +16,8 @@ namespace farskip::app {
 namespace {
 
 struct Options {
-  std::string model, prompt, prompt_tokens;
-  std::vector<std::string> stops;
+  std::string model;
+  std::vector<std::string> prompts, prompt_tokens, stops;
   bool chat = false, json = false;
   engine::GenerateOptions generate;
   RunOptions run;
@@ -38,17 +38,19 @@ std::vector<int64_t> parse_tokens(const std::string& text) {
 }
 
 /// The prompt's tokens; as one user message in the model's chat template where that is asked for.
-std::vector<int64_t> encode_prompt(const Options& options, const io::Tokenizer& tokenizer) {
-  if (!options.chat) return tokenizer.encode(options.prompt, /*add_special_tokens=*/true);
+std::vector<int64_t> encode_prompt(const Options& options, const std::string& prompt,
+                                   const io::Tokenizer& tokenizer) {
+  if (!options.chat) return tokenizer.encode(prompt, /*add_special_tokens=*/true);
   const auto chat = io::ChatTemplate::open(options.model);
   if (!chat) throw InputError(options.model + ": found no chat template, expected one for --chat");
-  const io::Json messages = {{{"role", "user"}, {"content", options.prompt}}};
+  const io::Json messages = {{{"role", "user"}, {"content", prompt}}};
   return tokenizer.encode(chat->render(messages, /*add_generation_prompt=*/true));
 }
 
-/// Streams what comes to the terminal: text, or ids where there is no tokenizer.
+/// What comes of one prompt: text, or ids where there is no tokenizer.
 class Output {
  public:
+  /// `stream`: shown on the terminal as it comes.
   Output(const io::Tokenizer* tokenizer, const std::vector<std::string>& stops, bool stream)
       : stream_(stream) {
     if (tokenizer) text_.emplace(*tokenizer, stops);
@@ -65,53 +67,73 @@ class Output {
     if (stream_) std::cout << std::endl;
   }
   std::string text() const { return text_ ? text_->text() : ""; }
+  /// All that is there to be shown.
+  const std::string& shown() const { return shown_; }
 
  private:
   void show(const std::string& piece) {
+    shown_ += piece;
     if (stream_) std::cout << piece << std::flush;
   }
 
   std::optional<engine::TextOutput> text_;
+  std::string shown_;
   bool stream_, first_ = true;
 };
+
+io::Json to_json(const engine::Generated& generated, const std::vector<int64_t>& prompt,
+                 const Output& output) {
+  return {
+      {"tokens", generated.tokens},     {"text", output.text()},
+      {"prompt_tokens", prompt.size()}, {"finish_reason", generated.stopped ? "stop" : "length"},
+      {"ttft_ms", generated.ttft_ms},   {"tbt_ms", generated.tbt_ms}};
+}
 
 void run(const CLI::App& verb, Options& options) {
   options.run.apply();
   for (const char* option : {"--top-k", "--top-p", "--min-p"})
     refuse_without(verb, option, options.generate.sampling.temperature > 0,
                    "--temperature above 0");
-  if (options.prompt.empty() == options.prompt_tokens.empty())
-    throw InputError("--prompt: found " + std::string(options.prompt.empty() ? "neither" : "both") +
+  if (options.prompts.empty() == options.prompt_tokens.empty())
+    throw InputError("--prompt: found " +
+                     std::string(options.prompts.empty() ? "neither" : "both") +
                      " it and --prompt-tokens, expected exactly one");
+  for (const std::string& prompt : options.prompts)
+    util::require(!prompt.empty(), "--prompt", "an empty text", "at least one character");
   for (const std::string& stop : options.stops)
     util::require(!stop.empty(), "--stop", "an empty text", "at least one character");
-  const Ranks ranks =
-      join(options.run, {checkpoint_fact(options.model), options_fact(verb)}, Layouts::all_reduce);
+  const Ranks ranks = join(options.run, {checkpoint_fact(options.model), options_fact(verb)},
+                           Layouts::either_replicated);
   const model::Model model =
       load(options.model, options.run, model::Residence::copied, ranks.share, ranks.leads());
   const bool has_tokenizer =
       std::filesystem::exists(std::filesystem::path(options.model) / "tokenizer.json");
   std::optional<io::Tokenizer> tokenizer;
-  if (has_tokenizer || !options.prompt.empty() || !options.stops.empty())
+  if (has_tokenizer || !options.prompts.empty() || !options.stops.empty())
     tokenizer = io::Tokenizer::open(options.model);
 
-  const auto prompt = options.prompt.empty() ? parse_tokens(options.prompt_tokens)
-                                             : encode_prompt(options, *tokenizer);
+  std::vector<std::vector<int64_t>> prompts;
+  for (const std::string& text : options.prompt_tokens) prompts.push_back(parse_tokens(text));
+  for (const std::string& text : options.prompts)
+    prompts.push_back(encode_prompt(options, text, *tokenizer));
   options.generate.connectivity = options.run.resolve(model.config);
   options.generate.ranks = ranks.experts;
+  // Ranks that have all tokens get the same ones without a word to each other.
+  if (!ranks.replicated()) options.generate.group = ranks.grid.world;
   options.generate.stop_tokens = model.config.eos_tokens;
-  Output output(tokenizer ? &*tokenizer : nullptr, options.stops, !options.json && ranks.leads());
+  // Several that come at once are shown one after the other, in the end.
+  const bool shows = !options.json && ranks.leads(), streams = shows && prompts.size() == 1;
+  const io::Tokenizer* reader = tokenizer ? &*tokenizer : nullptr;
+  std::vector<Output> outputs(prompts.size(), {reader, options.stops, streams});
   const auto generated =
-      engine::generate(model, {prompt}, options.generate, [&](size_t, int64_t token) {
-        return output.push(token);
-      }).front();
-  output.finish();
-  if (!options.json || !ranks.leads()) return;
-  io::Json json = {
-      {"tokens", generated.tokens},     {"text", output.text()},
-      {"prompt_tokens", prompt.size()}, {"finish_reason", generated.stopped ? "stop" : "length"},
-      {"ttft_ms", generated.ttft_ms},   {"tbt_ms", generated.tbt_ms}};
-  std::cout << json.dump() << "\n";
+      engine::generate(model, prompts, options.generate,
+                       [&](size_t prompt, int64_t token) { return outputs[prompt].push(token); });
+  for (Output& output : outputs) output.finish();
+  if (!ranks.leads()) return;
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    if (shows && !streams) std::cout << outputs[i].shown() << "\n";
+    if (options.json) std::cout << to_json(generated[i], prompts[i], outputs[i]).dump() << "\n";
+  }
 }
 
 void add_sampling(CLI::App& verb, engine::SamplingOptions& sampling) {
@@ -139,12 +161,15 @@ void add_sampling(CLI::App& verb, engine::SamplingOptions& sampling) {
 }  // namespace
 
 void add_generate(CLI::App& app) {
-  CLI::App& verb = *app.add_subcommand("generate", "Continues a prompt");
+  CLI::App& verb = *app.add_subcommand("generate", "Continues prompts");
   const auto options = std::make_shared<Options>();
   add_model(verb, options->model);
-  verb.add_option("--prompt", options->prompt, "Text to continue");
-  verb.add_option("--prompt-tokens", options->prompt_tokens, "Token ids to continue: 1,2,3");
-  verb.add_flag("--chat", options->chat, "The prompt is a user's message in the chat template")
+  verb.add_option("--prompt", options->prompts, "Text to continue (may be repeated)")
+      ->allow_extra_args(false);
+  verb.add_option("--prompt-tokens", options->prompt_tokens,
+                  "Token ids to continue: 1,2,3 (may be repeated)")
+      ->allow_extra_args(false);
+  verb.add_flag("--chat", options->chat, "A prompt is a user's message in the chat template")
       ->needs("--prompt");
   verb.add_option("--max-new-tokens", options->generate.max_new_tokens, "Tokens at most")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 24))

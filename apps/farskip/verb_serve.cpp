@@ -1,4 +1,4 @@
-// serve: OpenAI's HTTP interface. Rank 0 speaks it, the others make the same steps.
+// serve: OpenAI's HTTP interface. Rank 0 speaks it, all ranks make its engine's steps.
 #include <chrono>
 #include <csignal>
 #include <filesystem>
@@ -65,7 +65,7 @@ void run(const CLI::App& verb, Options& options) {
   // What speaks HTTP is rank 0's affair, the key above all.
   const Ranks ranks =
       join(options.run, {checkpoint_fact(options.model), options_fact(verb, kEngineGroup)},
-           Layouts::all_reduce);
+           Layouts::either_replicated);
   const model::Model model =
       load(options.model, options.run, model::Residence::copied, ranks.share, ranks.leads());
   options.engine.connectivity = options.run.resolve(model.config);
@@ -79,8 +79,10 @@ void run(const CLI::App& verb, Options& options) {
   serve::EngineBackend backend(model, options.engine);
   serve::ServedModel answers = served(options, model, backend);
   const std::string name = answers.names.front();
+  const int64_t at_once =
+      options.engine.max_sequences * (options.engine.own_sequences() ? ranks.grid.size() : 1);
   serve::Service service(std::move(answers), backend,
-                         {options.api_key, options.engine.max_sequences + options.max_queue});
+                         {options.api_key, at_once + options.max_queue});
   serve::HttpServer server(service, options.http);
   server.stop_on_signals();
   const std::string& host = options.http.host;
@@ -128,7 +130,7 @@ void add_server_options(CLI::App& verb, Options& options) {
 void add_engine_options(CLI::App& verb, Options& options) {
   const auto group = kEngineGroup;
   verb.add_option("--max-sequences", options.engine.max_sequences,
-                  "Sequences that are worked on at once")
+                  "Sequences that are worked on at once (with --transport all-to-all: a rank)")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 16))
       ->capture_default_str()
       ->group(group);
@@ -139,7 +141,7 @@ void add_engine_options(CLI::App& verb, Options& options) {
       ->capture_default_str()
       ->group(group);
   verb.add_option("--cache-memory", options.engine.cache_bytes,
-                  "Memory for keys and values, as 512MiB, 4GiB (default: 1GiB)")
+                  "Memory for keys and values of a rank, as 512MiB, 4GiB (default: 1GiB)")
       ->transform(CLI::AsSizeValue(true))
       ->type_name("SIZE")
       ->group(group);
@@ -160,6 +162,7 @@ void add_serve(CLI::App& app) {
   examples(verb, {"farskip serve DeepSeek-V2-Lite",
                   "farskip serve DeepSeek-V2-Lite --port 8080 --cache-memory 8GiB",
                   "farskip launch --ranks 2 -- serve Moonlight-16B-A3B --tp 2",
+                  "farskip launch --ranks 2 -- serve Moonlight-16B-A3B --transport all-to-all",
                   "FARSKIP_API_KEY=secret farskip serve model --host 0.0.0.0"});
   verb.callback([options, &verb] { run(verb, *options); });
 }

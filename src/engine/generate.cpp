@@ -46,12 +46,21 @@ std::vector<Generated> generate(const model::Model& model,
     longest = std::max<int64_t>(longest, std::ssize(prompt));
   }
   const int64_t count = std::ssize(prompts);
-  Engine engine(model, {.connectivity = options.connectivity,
-                        .cache_bytes = cache_bytes(model, count, longest + options.max_new_tokens),
-                        .max_sequences = count,
-                        .max_batch_tokens = std::max(all, count),
-                        .reuse_prefixes = false,
-                        .ranks = options.ranks});
+  EngineOptions engine_options{.connectivity = options.connectivity,
+                               .max_sequences = count,
+                               .max_batch_tokens = std::max(all, count),
+                               .reuse_prefixes = false,
+                               .ranks = options.ranks,
+                               .group = options.group};
+  // Who goes to the rank with the least has at most an equal share of the others beside it.
+  const int64_t ranks = engine_options.own_sequences() ? options.group.size() : 1;
+  engine_options.cache_bytes =
+      cache_bytes(model, (count - 1 + ranks - 1) / ranks + 1, longest + options.max_new_tokens);
+  Engine engine(model, std::move(engine_options));
+  if (options.group.rank() > 0) {
+    engine.follow();
+    return {};
+  }
   std::vector<std::shared_ptr<Collector>> collectors;
   for (size_t i = 0; i < prompts.size(); ++i) {
     Request request{prompts[i], options.sampling, options.max_new_tokens, options.stop_tokens};
@@ -61,6 +70,8 @@ std::vector<Generated> generate(const model::Model& model,
   }
   while (engine.step()) {
   }
+  engine.close();
+  engine.step();  // which lets the other ranks go
   std::vector<Generated> results;
   for (const auto& collector : collectors) {
     if (!collector->error.empty()) throw Error(collector->error);

@@ -3,15 +3,18 @@
 #include <functional>
 #include <vector>
 
+#include "engine/engine_options.h"
 #include "engine/sampler.h"
-#include "schedule/forward.h"
+#include "model/model.h"
 
 namespace farskip::engine {
 
 struct GenerateOptions {
   model::Connectivity connectivity;
-  /// With a reducer, every rank calls generate() with the same prompts, and gets the same tokens.
+  /// Several ranks all call generate() with the same prompts. As in EngineOptions: with a reducer
+  /// and a group of one all get the same tokens; in a larger group, rank 0 gets all of them.
   model::ExpertRanks ranks = {};
+  comm::Group group = {};
   SamplingOptions sampling;
   int64_t max_new_tokens = 128;
   std::vector<int64_t>
@@ -29,7 +32,8 @@ struct Generated {
 using OnToken = std::function<bool(size_t sequence, int64_t token)>;
 
 /// Prompts of any lengths, decoded together; each sequence draws from a seed of its own (seed +
-/// index). InputError for an empty prompt or tokens outside the vocabulary.
+/// index). In the order of the prompts; nothing on ranks that follow another. InputError for an
+/// empty prompt or tokens outside the vocabulary.
 std::vector<Generated> generate(const model::Model& model,
                                 const std::vector<std::vector<int64_t>>& prompts,
                                 const GenerateOptions& options, const OnToken& on_token = {});

@@ -6,14 +6,11 @@
 
 namespace farskip::engine {
 
-Sequence::Sequence(uint64_t id, Request request, std::shared_ptr<Listener> listener,
-                   Clock::time_point submitted)
+Sequence::Sequence(uint64_t id, Request request)
     : id(id),
       request(std::move(request)),
-      listener(std::move(listener)),
       sampler(this->request.sampling, this->request.prompt),
-      tokens(this->request.prompt),
-      submitted(submitted) {}
+      tokens(this->request.prompt) {}
 
 void Scheduler::preempt_last() {
   std::unique_ptr<Sequence> last = std::move(running_.back());
@@ -48,10 +45,7 @@ void Scheduler::admit(int64_t left, std::vector<Work>& works) {
       return;
     }
     sequence.computed = shared * pool_.page_tokens();
-    if (sequence.begun == Clock::time_point()) {
-      sequence.begun = Clock::now();
-      sequence.reused = sequence.computed;
-    }
+    if (!sequence.begun) sequence.reused = sequence.computed;
     running_.push_back(take(waiting_, waiting_.begin()));
     works.push_back({&sequence, std::min(sequence.remaining(), left)});
     left -= works.back().count;
@@ -85,6 +79,7 @@ void Scheduler::done(const Work& work) {
   Sequence& sequence = *work.sequence;
   const int64_t full = sequence.computed / pool_.page_tokens();
   sequence.computed += work.count;
+  sequence.begun = true;
   pool_.register_full(sequence.pages, std::span(sequence.tokens).first(sequence.computed), full);
 }
 

@@ -1,6 +1,5 @@
 // Which tokens of which sequences the next forward pass works on.
 #pragma once
-#include <chrono>
 #include <deque>
 #include <memory>
 #include <vector>
@@ -10,23 +9,19 @@
 
 namespace farskip::engine {
 
-using Clock = std::chrono::steady_clock;
-
 /// A request on its way through the engine.
 struct Sequence {
-  Sequence(uint64_t id, Request request, std::shared_ptr<Listener> listener,
-           Clock::time_point submitted);
+  Sequence(uint64_t id, Request request);
 
   uint64_t id;
   Request request;
-  std::shared_ptr<Listener> listener;
   Sampler sampler;
   std::vector<int64_t> tokens;      ///< prompt and what came after it
   std::vector<int64_t> pages = {};  ///< of the cache
   int64_t computed = 0;             ///< tokens whose keys and values are there
-  int64_t reused = 0;               ///< of them, found at the beginning
+  bool begun = false;               ///< some pass has worked on it
+  int64_t reused = 0;               ///< tokens that the first one found computed
   std::vector<Token> prompt = {};   ///< what was asked for about the prompt's tokens
-  Clock::time_point submitted, begun = {}, first_token = {}, last_token = {};
 
   int64_t remaining() const { return static_cast<int64_t>(tokens.size()) - computed; }
   int64_t new_tokens() const { return std::ssize(tokens) - std::ssize(request.prompt); }

@@ -65,8 +65,9 @@ std::optional<ChatTemplate> ChatTemplate::open(const std::filesystem::path& mode
     source = read_file(file, kMaxTemplate);
     name = file.string();
   }
+  auto tokens = special_tokens(model_directory);  // damaged ones are found without a template too
   if (!source) return std::nullopt;
-  return parse(*source, special_tokens(model_directory), std::move(name));
+  return parse(*source, std::move(tokens), std::move(name));
 }
 
 ChatTemplate ChatTemplate::parse(std::string_view source, std::map<std::string, Json> tokens,

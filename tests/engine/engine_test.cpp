@@ -11,6 +11,7 @@
 
 #include "engine/engine_support.h"
 #include "engine/generate.h"
+#include "schedule/forward.h"
 #include "util/error.h"
 
 namespace farskip::engine {

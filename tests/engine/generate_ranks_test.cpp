@@ -1,7 +1,7 @@
-// Generation on several ranks: every rank gets the tokens of one rank.
+// Generation on several ranks: the tokens of one rank, on every rank or on the first.
 #include <gtest/gtest.h>
 
-#include "comm/rendezvous.h"
+#include "comm/grid.h"
 #include "comm/substitutes.h"
 #include "engine/generate.h"
 #include "support/shared_model.h"
@@ -51,6 +51,35 @@ TEST_P(GenerateOnRanks, GivesEveryRankTheTokensOfOne) {
           }
         });
     }
+}
+
+TEST_P(GenerateOnRanks, SpreadsPromptsOverRanksThatShareTheExperts) {
+  const SharedModel shared(GetParam());
+  std::vector<std::vector<int64_t>> prompts;
+  for (int64_t i = 0; i < 7; ++i) prompts.emplace_back(1 + 9 * i, 3 + i);
+  std::vector<std::vector<int64_t>> expected;
+  for (const int64_t size : {1, 2, 4})
+    comm::Rendezvous::threads(size, [&](comm::Rendezvous& rendezvous) {
+      GenerateOptions options;
+      options.max_new_tokens = 10;
+      model::Share share;
+      if (size > 1) {
+        share = model::Share::of_experts(rendezvous.rank(), size);
+        options.ranks.courier = comm::make_grid(rendezvous, size).courier;
+        options.group = rendezvous.all();
+      }
+      const auto model = model::load_model(shared.directory(), at::kDouble, at::kCPU,
+                                           model::Residence::mapped, share);
+      options.connectivity = variant("farskip", model.config.depth());
+      std::vector<std::vector<int64_t>> tokens;
+      for (const Generated& one : generate(model, prompts, options)) tokens.push_back(one.tokens);
+      if (size == 1) expected = tokens;
+      if (rendezvous.rank() == 0) {
+        EXPECT_EQ(tokens, expected);
+      } else {
+        EXPECT_TRUE(tokens.empty());
+      }
+    });
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, GenerateOnRanks, testing::ValuesIn(golden_models()),

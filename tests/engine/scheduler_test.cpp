@@ -8,18 +8,11 @@
 namespace farskip::engine {
 namespace {
 
-class Silent : public Listener {
- public:
-  bool on_token(const Token&) override { return true; }
-  void on_finish(const Outcome&) override {}
-};
-
 std::unique_ptr<Sequence> sequence(uint64_t id, int64_t length, int64_t new_tokens = 8) {
   Request request;
   request.prompt.assign(length, static_cast<int64_t>(id));
   request.max_new_tokens = new_tokens;
-  return std::make_unique<Sequence>(id, std::move(request), std::make_shared<Silent>(),
-                                    Clock::now());
+  return std::make_unique<Sequence>(id, std::move(request));
 }
 
 using Counts = std::map<uint64_t, int64_t>;

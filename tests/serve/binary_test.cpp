@@ -182,11 +182,13 @@ std::vector<pid_t> children(pid_t launcher) {
   return {std::istream_iterator<pid_t>(in), {}};
 }
 
-TEST_F(ServeBinary, ServesOnTwoRanksUntilOneIsLost) {
+class ServeOnRanks : public ServeBinary, public testing::WithParamInterface<const char*> {};
+
+TEST_P(ServeOnRanks, AnswersAsOneRankUntilOneIsLost) {
   const std::vector<std::string> options = {"--port",          "0", "--threads",      "1",
                                             "--max-sequences", "4", "--cache-memory", "8MiB"};
   auto on_ranks = options;
-  on_ranks.insert(on_ranks.end(), {"--tp", "2", "--timeout", "5"});
+  on_ranks.insert(on_ranks.end(), {"--transport", GetParam(), "--timeout", "5"});
   Process alone(directory_, options), two(directory_, on_ranks, nullptr, 2);
   ASSERT_GT(alone.port(), 0) << alone.text();
   ASSERT_GT(two.port(), 0) << two.text();
@@ -222,6 +224,11 @@ TEST_F(ServeBinary, ServesOnTwoRanksUntilOneIsLost) {
   EXPECT_THAT(response.body, HasSubstr("rank 0 of 2"));
   EXPECT_NE(two.wait(), 0);
 }
+
+INSTANTIATE_TEST_SUITE_P(Layouts, ServeOnRanks, testing::Values("all-reduce", "all-to-all"),
+                         [](const auto& info) {
+                           return std::string(info.param) == "all-reduce" ? "replicated" : "own";
+                         });
 
 TEST_F(ServeBinary, TakesItsKeyFromTheEnvironment) {
   Process process(directory_, {"--port", "0", "--threads", "1"}, "secret");

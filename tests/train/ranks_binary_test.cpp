@@ -8,6 +8,7 @@
 #include <chrono>
 #include <cmath>
 #include <regex>
+#include <sstream>
 #include <thread>
 
 #include "io/json_file.h"
@@ -278,9 +279,8 @@ TEST_F(RankVerbs, AllTokensOnEveryRankGiveWhatOneRankGives) {
   const std::vector<Case> cases = {
       {3, "generate" + model + "--prompt a --threads 1", "--tp: found 3, expected a divisor"},
       {2, "generate" + model + "--prompt a --tp 4", "--tp: found 4, expected 2 ranks"},
-      {2, "generate" + model + "--prompt a --transport all-gather", "expected all-reduce"},
-      {2, "generate" + model + "--prompt a --transport all-to-all",
-       "--transport: found all-to-all"},
+      {2, "generate" + model + "--prompt a --tp 2 --transport all-gather", "all-reduce with --tp"},
+      {2, "generate" + model + "--prompt a --tp 2 --transport all-to-all", "all-reduce with --tp"},
       {2, "generate" + model + "--prompt a --dp 2", "--dp: found 2, expected 1"},
       {1, "generate" + model + "--prompt a --tp 2", "--tp: found 2, expected 1 rank"},
       {2, "logits" + model + "--tokens x --out y --tp 2 --transport all-to-all", "all-reduce with"},
@@ -290,6 +290,30 @@ TEST_F(RankVerbs, AllTokensOnEveryRankGiveWhatOneRankGives) {
   for (const Case& c : cases) {
     EXPECT_EQ(run(launch(c.ranks, c.command)), 2) << c.command << "\n" << log();
     EXPECT_THAT(log(), HasSubstr(c.says)) << c.command;
+  }
+}
+
+TEST_F(RankVerbs, PromptsThatRanksShareOutComeInTheirOrder) {
+  ASSERT_EQ(run(launch(1, pretrain("model", "--steps 3"))), 0) << log();
+  std::string prompts;
+  for (const char* prompt : {"It was the best", "of", "times, it was the worst of times"})
+    prompts += std::string(" --prompt '") + prompt + "'";
+  std::vector<std::string> expected;
+  for (const int ranks : {1, 2}) {
+    ASSERT_EQ(run(launch(ranks, "generate '" + (folder_ / "model").string() +
+                                    "' --threads 1 --json --max-new-tokens 12 --dtype float32 "
+                                    "--transport all-to-all" +
+                                    prompts)),
+              0)
+        << log();
+    std::istringstream lines(log());
+    std::vector<std::string> texts;
+    for (std::string line; std::getline(lines, line);)
+      if (const size_t begin = line.find('{'); begin != line.npos)
+        texts.push_back(nlohmann::json::parse(line.substr(begin)).at("text"));
+    EXPECT_EQ(texts.size(), 3u) << log();
+    if (ranks == 1) expected = texts;
+    EXPECT_EQ(texts, expected);
   }
 }
 
