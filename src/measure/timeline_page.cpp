@@ -6,6 +6,7 @@
 
 #include "measure/timeline_assets.h"
 #include "measure/timeline_lanes.h"
+#include "measure/variant.h"
 #include "util/error.h"
 #include "util/plot.h"
 
@@ -31,9 +32,7 @@ Sums sums(std::span<const Timeline> ranks) {
 }
 
 std::string hidden(const comm::Traffic& traffic) {
-  char text[16];
-  std::snprintf(text, sizeof text, "%.1f%%", 100 * traffic.hidden());
-  return traffic.communication > 0 ? text : "\u2013";
+  return traffic.communication > 0 ? percent(traffic.hidden()) : "\u2013";
 }
 
 std::string card(const char* css, const std::string& name, const std::string& figure,
@@ -50,11 +49,12 @@ std::string cards(std::span<const Timeline> ranks) {
     step = std::max(step, std::chrono::duration<double>(timeline.end - timeline.start).count());
   char megabytes[64];
   std::snprintf(megabytes, sizeof megabytes, "%.2f MB", static_cast<double>(sum.all.bytes) * 1e-6);
-  const auto split = [&](const auto& figure) {
-    if (sum.backward.messages == 0) return std::string();
+  const auto split = [&](const auto& figure, const std::string& otherwise = {}) {
+    if (sum.backward.messages == 0) return otherwise;
     return concat("forward ", figure(sum.forward), " \u00b7 backward ", figure(sum.backward));
   };
   const auto mean = [&](double seconds) { return duration(seconds / count); };
+  const double exposed = step > 0 ? sum.all.exposed / count / step : 0;  // D2
   return concat("<div class=\"cards\">\n",
                 card("", "Step", duration(step),
                      concat(ranks.size(), ranks.size() == 1 ? " rank, " : " ranks, ",
@@ -63,7 +63,8 @@ std::string cards(std::span<const Timeline> ranks) {
                 card("", "Communication a rank", mean(sum.all.communication),
                      split([&](const comm::Traffic& t) { return mean(t.communication); })),
                 card("exposed", "Exposed a rank", mean(sum.all.exposed),
-                     split([&](const comm::Traffic& t) { return mean(t.exposed); })),
+                     split([&](const comm::Traffic& t) { return mean(t.exposed); },
+                           percent(exposed) + " of the step")),
                 "</div>\n");
 }
 

@@ -67,7 +67,7 @@ iframe { display: block; width: 100%; height: 0; border: 0 }
   header, main { padding-left: 12px; padding-right: 12px }
   main { flex: none; grid-template: none / minmax(0, 1fr) }
   #steps { margin-left: 12px; margin-right: 12px }
-  #log { height: 50vh } }
+  #log { min-height: 50vh } }
 )css";
 }
 

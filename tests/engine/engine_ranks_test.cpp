@@ -13,6 +13,7 @@ namespace {
 enum class Layout {
   replicated,  ///< all ranks work on every sequence
   experts,     ///< every rank has sequences of its own, and a part of the experts
+  gathered,    ///< the same, and tokens go to all ranks
   whole        ///< every rank has sequences of its own, and all of the model
 };
 
@@ -22,7 +23,7 @@ struct Setting {
 };
 
 std::string name_of(const testing::TestParamInfo<Setting>& info) {
-  const char* names[] = {"replicated", "experts", "whole"};
+  const char* names[] = {"replicated", "experts", "gathered", "whole"};
   return util::concat(names[static_cast<int>(info.param.layout)], info.param.ranks);
 }
 
@@ -38,10 +39,11 @@ class Rank {
     if (size > 1 && layout == Layout::replicated) {
       share = replicated_share(rank, size, size);
       ranks.reducer = std::make_shared<comm::Reducer>(rendezvous.all());
-    } else if (size > 1 && layout == Layout::experts) {
+    } else if (size > 1 && layout != Layout::replicated && layout != Layout::whole) {
       share = model::Share::of_experts(rank, size);
       ranks.courier = comm::make_grid(rendezvous, size).courier;
       ranks.waves = 2;
+      if (layout == Layout::gathered) ranks.transport = model::Transport::all_gather;
     }
     model_ = model::load_model(shared.directory(), at::kDouble, at::kCPU, model::Residence::mapped,
                                share);
@@ -234,7 +236,7 @@ INSTANTIATE_TEST_SUITE_P(Layouts, EngineOnRanks,
                          testing::Values(Setting{Layout::replicated, 2},
                                          Setting{Layout::replicated, 4},
                                          Setting{Layout::experts, 2}, Setting{Layout::experts, 4},
-                                         Setting{Layout::whole, 3}),
+                                         Setting{Layout::gathered, 2}, Setting{Layout::whole, 3}),
                          name_of);
 
 TEST(EngineOnRanks, ExpertsOfOtherRanksNeedAGroup) {

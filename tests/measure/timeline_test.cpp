@@ -184,7 +184,7 @@ TEST(TimelinePage, ShowsTheFiguresAndEverySpan) {
   // 300.5 + 20 + 100 us, 30 + 50.5 exposed, as messages in flight together count once.
   for (const char* text :
        {"<title>A &lt;step&gt;</title>", "<p>link &amp; &quot;host&quot;</p>", "<b>1.00 ms</b>",
-        "2 ranks, 8 messages, 0.01 MB", "<b>80.9%</b>", "forward 75.0% \u00b7 backward 79.4%",
+        "2 ranks, 8 messages, 0.01 MB", "<b>80.9 %</b>", "forward 75.0 % \u00b7 backward 79.4 %",
         "<b>420.5 \u00b5s</b>", "forward 120.0 \u00b5s \u00b7 backward 390.5 \u00b5s",
         "<b>80.5 \u00b5s</b>", "forward 30.0 \u00b5s \u00b7 backward 80.5 \u00b5s", ">rank 1<",
         "layer 3 attention a, backward\n", "wait: layer 3 combine gradient\n",
