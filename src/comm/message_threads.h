@@ -27,7 +27,7 @@ class MessageThreads {
   MessageThreads& operator=(const MessageThreads&) = delete;
 
  private:
-  std::optional<uint64_t> slice_;         ///< to go back to, ns
+  std::optional<uint64_t> slice_;        ///< to go back to, ns
   std::optional<cpu_set_t> processors_;  ///< to go back to
 };
 
