@@ -2,6 +2,7 @@
 #pragma once
 #include <ATen/core/Tensor.h>
 
+#include <algorithm>
 #include <memory>
 #include <optional>
 
@@ -59,5 +60,12 @@ struct ExpertRanks {
     return execution == Execution::blocking ? comm::Pending(pending.wait()) : std::move(pending);
   }
 };
+
+/// In how many waves so many tokens go, at most `most`: in fewer if one would get so few of them
+/// that reading the weights again costs more than it hides.
+inline int64_t waves_of(int64_t tokens, int64_t most) {
+  constexpr int64_t kFewest = 32;
+  return std::clamp<int64_t>(tokens / kFewest, 1, most);
+}
 
 }  // namespace farskip::model

@@ -38,13 +38,11 @@ void launch(Dispatched& sent, const MoeConfig& config, const DispatchOptions& op
   }
 }
 
-/// The same where all tokens go to all ranks. Fewer waves, if one would get so few tokens that
-/// reading the weights again costs more than it hides.
+/// The same where all tokens go to all ranks.
 void launch_gather(Dispatched& sent, const DispatchOptions& options) {
-  constexpr int64_t kFewest = 32;
   const comm::Splits& counts = options.counts;
   const int64_t tokens = std::accumulate(counts.begin(), counts.end(), int64_t{0});
-  const int64_t waves = std::clamp<int64_t>(tokens / kFewest, 1, options.ranks.waves);
+  const int64_t waves = waves_of(tokens, options.ranks.waves);
   const auto begin = [&](int64_t rank, int64_t wave) { return counts[rank] * wave / waves; };
   for (int64_t w = 0; w < waves; ++w) {
     comm::Splits part;
@@ -57,6 +55,11 @@ void launch_gather(Dispatched& sent, const DispatchOptions& options) {
                                .weights = sent.routes.weights.narrow(0, first, count),
                                .scores = {}});
   }
+}
+
+/// What down projections read: rows [P, hidden] in the plan's order -> [P, width].
+at::Tensor inner(const at::Tensor& rows, const kernels::Plan& plan, const MoeWeights& weights) {
+  return swiglu(grouped_linear(rows, plan, weights.gate_up));
 }
 
 /// Finds this rank's pairs of tokens that are all here.
@@ -110,11 +113,11 @@ at::Tensor experts(const Dispatched& sent, int64_t wave, const MoeWeights& weigh
                                   sent.own.begin(config.router.experts));
   const at::Tensor rows = alone ? sent.rows : sent.exchanges[wave]->receive(sent.tickets[wave]);
   const kernels::Plan& plan = alone ? *sent.plan : sent.exchanges[wave]->plan();
-  return grouped_linear(swiglu(grouped_linear(rows, plan, weights.gate_up)), plan, weights.down);
+  return grouped_linear(inner(rows, plan, weights), plan, weights.down);
 }
 
 at::Tensor experts_inner(const Dispatched& sent, const MoeWeights& weights) {
-  return swiglu(grouped_linear(sent.rows, *sent.plan, weights.gate_up));
+  return inner(sent.rows, *sent.plan, weights);
 }
 
 at::Tensor combined_columns(const Dispatched& sent, const at::Tensor& inner, int64_t begin,

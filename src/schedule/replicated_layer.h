@@ -1,8 +1,6 @@
 // The player of the replicated layout's program that computes: the parts of a layer on this rank's
 // slices, and the sums over the ranks.
 #pragma once
-#include <algorithm>
-
 #include "schedule/tensor_layer.h"
 
 namespace farskip::schedule {
@@ -40,15 +38,12 @@ class ReplicatedLayer : public TensorLayer {
 
   /// All tokens in one, if the layer's messages are covered by experts that work on all tokens.
   /// Else ExpertRanks::waves, or twice as many where no experts run in waves: their many weights
-  /// are what makes small products slow. Fewer, if one would get so few tokens that reading the
-  /// weights again costs more than it hides.
+  /// are what makes small products slow. Fewer of few tokens.
   std::vector<Wave> waves(bool covered) const {
-    constexpr int64_t kFewest = 32;
     const bool all_routed = is_moe() && !routed_rows().defined();
     if (covered && all_routed) return split(tokens(), 1);
     const int64_t most = options().ranks.waves;
-    return split(tokens(), std::clamp<int64_t>(tokens() / kFewest, 1,
-                                               most > 1 && !all_routed ? 2 * most : most));
+    return split(tokens(), model::waves_of(tokens(), most > 1 && !all_routed ? 2 * most : most));
   }
 
   using TensorLayer::shared;
@@ -99,9 +94,8 @@ class ReplicatedLayer : public TensorLayer {
   }
   comm::Pending launched(comm::MessageName::Part part, int64_t chunk, const at::Tensor& x) const {
     const model::ExpertRanks& ranks = options().ranks;
-    comm::Pending sum = ranks.reducer->all_reduce({.layer = index(), .part = part, .chunk = chunk},
-                                                  x, ranks.wire.value_or(x.scalar_type()));
-    return ranks.execution == Execution::blocking ? comm::Pending(sum.wait()) : std::move(sum);
+    return ranks.launched(ranks.reducer->all_reduce(
+        {.layer = index(), .part = part, .chunk = chunk}, x, ranks.wire.value_or(x.scalar_type())));
   }
 };
 

@@ -53,8 +53,8 @@ class TensorLayer {
   /// that makes the tighter of the two windows wider. In one wave, for the rows of the messages
   /// that run in them; in several most of a message runs under experts, and the windows' length
   /// alone counts, against ranks that are late; so it does where tokens are gathered, and as many
-  /// rows come back. A matter of shapes alone, so that every rank and
-  /// every execution does the same.
+  /// rows come back. A matter of shapes alone, so that every rank and every execution does the
+  /// same.
   bool attends_late() const {
     if (!is_moe() || !has_shared()) return false;
     LayerWork work = layer_work(config_, hidden_, attention_.batch, options_.ranks.size());
