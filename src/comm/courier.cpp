@@ -127,7 +127,6 @@ Pending Courier::carry(const MessageName& name, const at::Tensor& rows, const Sp
                        bool by_thread, std::function<std::unique_ptr<Work>()> launch) {
   const auto state = state_;
   const int64_t row_bytes = rows.size(1) * rows.element_size();
-  const Message message{name, to_others(sent, group().rank(), row_bytes), Clock::now()};
   state->order = util::fingerprint(name.describe(), state->order);
   state->in_flight(static_cast<int64_t>(rows.nbytes()));
 
@@ -150,7 +149,8 @@ Pending Courier::carry(const MessageName& name, const at::Tensor& rows, const Sp
     state->wake.notify_one();
   }
   return Pending(std::make_unique<RecordedWork>(
-      std::make_unique<LaunchedWork>(std::move(future)), message,
+      std::make_unique<LaunchedWork>(std::move(future)), name,
+      to_others(sent, group().rank(), row_bytes),
       [state, sent_bytes = static_cast<int64_t>(rows.nbytes())](const Message& done,
                                                                 const at::Tensor& output) {
         state->in_flight(-sent_bytes - static_cast<int64_t>(output.nbytes()));

@@ -2,6 +2,7 @@
 #pragma once
 #include <ATen/core/Tensor.h>
 
+#include <algorithm>
 #include <functional>
 #include <memory>
 
@@ -14,16 +15,18 @@ class RecordedWork : public Work {
   /// Called by the wait, with everything known.
   using Done = std::function<void(const Message&, const at::Tensor& output)>;
 
-  /// `message`: its name, bytes and launch.
-  RecordedWork(std::unique_ptr<Work> work, Message message, Done done)
-      : work_(std::move(work)), message_(std::move(message)), done_(std::move(done)) {}
+  /// Made when the launch of `work` has returned: what the compute thread did for it until then is
+  /// neither hidden nor waiting.
+  RecordedWork(std::unique_ptr<Work> work, const MessageName& name, int64_t bytes, Done done)
+      : work_(std::move(work)), message_{name, bytes, Clock::now()}, done_(std::move(done)) {}
 
   at::Tensor wait() override {
     message_.wait_begin = Clock::now();
     if (message_.asked == Clock::time_point()) message_.asked = message_.wait_begin;
     const at::Tensor output = work_->wait();
     message_.wait_end = Clock::now();
-    message_.arrived = work_->arrival();
+    // A small message may be there before its launch has returned.
+    message_.arrived = std::max(work_->arrival(), message_.launched);
     done_(message_, output);
     return output;
   }

@@ -40,11 +40,9 @@ void Reducer::record(MessageLog* log) {
   state_->log = log;
 }
 
-Pending Reducer::recorded(const MessageName& name, int64_t bytes, Clock::time_point launched,
-                          Pending pending) const {
-  const Message message{name, bytes, launched};
+Pending Reducer::recorded(const MessageName& name, int64_t bytes, Pending pending) const {
   return Pending(std::make_unique<RecordedWork>(
-      pending.release(), message, [state = state_](const Message& done, const at::Tensor&) {
+      pending.release(), name, bytes, [state = state_](const Message& done, const at::Tensor&) {
         if (state->log) state->log->messages.push_back(done);
       }));
 }
@@ -55,17 +53,15 @@ Pending Reducer::all_reduce(const MessageName& name, const at::Tensor& x, at::Sc
   const at::Tensor sent = x.to(wire).contiguous();
   const auto bytes = static_cast<int64_t>(sent.nbytes());
   const at::ScalarType dtype = x.scalar_type();
-  const auto now = Clock::now();  // a small message may be there before its launch returns
   if ((ranks - 1) * bytes > kDirectBytes) {
-    Pending sum = recorded(name, 2 * (ranks - 1) * bytes / ranks, now,
-                           group().all_reduce(name.describe(), sent));
+    Pending sum =
+        recorded(name, 2 * (ranks - 1) * bytes / ranks, group().all_reduce(name.describe(), sent));
     if (wire == dtype) return sum;
     return finished(std::move(sum),
                     [dtype](const at::Tensor& received) { return received.to(dtype); });
   }
   if (ranks == 2 && bytes <= kTogetherBytes) {
-    Pending both =
-        recorded(name, bytes, now, group().all_gather(name.describe(), sent.unsqueeze(0)));
+    Pending both = recorded(name, bytes, group().all_gather(name.describe(), sent.unsqueeze(0)));
     return finished(std::move(both), [dtype](const at::Tensor& received) {
       return sum_in_order(received.unbind(0)).to(dtype);
     });
@@ -74,7 +70,7 @@ Pending Reducer::all_reduce(const MessageName& name, const at::Tensor& x, at::Sc
   std::vector<int64_t> others(ranks, sent.numel());
   others[rank] = 0;
   Pending copies = recorded(
-      name, (ranks - 1) * bytes, now,
+      name, (ranks - 1) * bytes,
       group().all_to_all(name.describe(), sent.view(-1).repeat({ranks - 1}), others, others));
   return finished(std::move(copies), [sent, rank, ranks, dtype](const at::Tensor& received) {
     std::vector<int64_t> shape = sent.sizes().vec();
@@ -86,8 +82,7 @@ Pending Reducer::all_reduce(const MessageName& name, const at::Tensor& x, at::Sc
 Pending Reducer::all_gather(const MessageName& name, const at::Tensor& x) {
   const int64_t ranks = group().size();
   if (ranks == 1) return Pending(x);
-  const auto now = Clock::now();
-  return recorded(name, (ranks - 1) * static_cast<int64_t>(x.nbytes()), now,
+  return recorded(name, (ranks - 1) * static_cast<int64_t>(x.nbytes()),
                   group().all_gather(name.describe(), x));
 }
 

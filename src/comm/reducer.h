@@ -29,8 +29,7 @@ class Reducer {
 
  private:
   struct State;
-  Pending recorded(const MessageName& name, int64_t bytes, Clock::time_point launched,
-                   Pending pending) const;
+  Pending recorded(const MessageName& name, int64_t bytes, Pending pending) const;
 
   std::shared_ptr<State> state_;
 };

@@ -40,9 +40,8 @@ class Pipeline {
   template <class Launch>
   void add(comm::MessageName name, int64_t bytes, Launch launch, Finish finish) {
     if (waiting_.size() == kInFlight) finish_one();
-    const comm::Message message{name, bytes, comm::Clock::now()};
     auto work = std::make_unique<comm::RecordedWork>(
-        launch(name.describe()).release(), message,
+        launch(name.describe()).release(), name, bytes,
         [log = log_](const comm::Message& done, const at::Tensor&) {
           if (log) log->messages.push_back(done);
         });
