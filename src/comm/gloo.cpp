@@ -11,10 +11,15 @@
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 
+#include "comm/direct.h"
 #include "comm/message_threads.h"
+#include "util/error.h"
 
 namespace farskip::comm {
 namespace {
+
+/// Up to so many bytes to all other ranks together go over sockets of our own (see DirectLinks).
+constexpr int64_t kDirectBytes = 32 << 10;
 
 class GlooWork : public Work {
  public:
@@ -63,13 +68,34 @@ class BothWork : public Work {
 class GlooBackend : public Backend {
  public:
   using Make = std::function<c10::intrusive_ptr<c10d::Backend>(const std::string& suffix)>;
-  GlooBackend(int64_t rank, Make make) : rank_(rank), make_(std::move(make)), group_(make_("")) {}
+  using Meet = std::function<std::unique_ptr<DirectLinks>()>;
+  GlooBackend(int64_t rank, int64_t size, Make make, Meet meet)
+      : rank_(rank),
+        size_(size),
+        make_(std::move(make)),
+        meet_(std::move(meet)),
+        group_(make_("")) {}
 
   /// Two ranks that send to each other over one connection of Gloo's take turns: a request for data
   /// stands behind the data that goes the other way, and the link is used in one direction at a
   /// time. So what goes to lower ranks has connections of its own, and each carries data one way.
   std::unique_ptr<Work> all_to_all(at::Tensor input, at::Tensor output, std::vector<int64_t> sent,
                                    std::vector<int64_t> received) override {
+    // Both of two ranks know what goes either way; of more, none knows what others exchange.
+    if (size_ == 2) {
+      const int64_t peer = 1 - rank_;
+      const int64_t row = input.size(0) > 0    ? bytes_of(input) / input.size(0)
+                          : output.size(0) > 0 ? bytes_of(output) / output.size(0)
+                                               : 0;
+      if (std::max(sent[peer], received[peer]) * row <= kDirectBytes) {
+        const int64_t out = rank_ == 0 ? sent[0] : 0, in = rank_ == 0 ? received[0] : 0;
+        const int64_t own_out = rank_ == 0 ? 0 : sent[0], own_in = rank_ == 0 ? 0 : received[0];
+        output.narrow(0, own_in, received[rank_]).copy_(input.narrow(0, own_out, sent[rank_]));
+        const DirectLinks::Part part{peer, input.narrow(0, out, sent[peer]),
+                                     output.narrow(0, in, received[peer])};
+        return direct().exchange({part}, output);
+      }
+    }
     if (!downward_) downward_ = make_("/downward");  // every rank comes here at the same message
     const auto size = static_cast<int64_t>(sent.size());
     std::vector<int64_t> sent_down(size, 0), received_down(size, 0);
@@ -97,6 +123,18 @@ class GlooBackend : public Backend {
     return std::make_unique<GlooWork>(group_->allreduce(tensors), at::Tensor(), std::move(output));
   }
   std::unique_ptr<Work> all_gather(at::Tensor input, at::Tensor output) override {
+    if ((size_ - 1) * bytes_of(input) <= kDirectBytes) {
+      std::vector<DirectLinks::Part> parts;
+      const int64_t rows = input.size(0);
+      for (int64_t r = 0; r < size_; ++r) {
+        const at::Tensor of_rank = output.narrow(0, r * rows, rows);
+        if (r == rank_)
+          of_rank.copy_(input);
+        else
+          parts.push_back({r, input, of_rank});
+      }
+      return direct().exchange(parts, std::move(output));
+    }
     auto work = group_->_allgather_base(output, input);
     return std::make_unique<GlooWork>(std::move(work), std::move(input), std::move(output));
   }
@@ -109,10 +147,29 @@ class GlooBackend : public Backend {
   }
 
  private:
-  int64_t rank_;
+  static int64_t bytes_of(const at::Tensor& tensor) {
+    return static_cast<int64_t>(tensor.nbytes());
+  }
+  DirectLinks& direct() {
+    if (!direct_) direct_ = meet_();  // every rank comes here at the same message
+    return *direct_;
+  }
+
+  int64_t rank_, size_;
   Make make_;
+  Meet meet_;
   c10::intrusive_ptr<c10d::Backend> group_, downward_;
+  std::unique_ptr<DirectLinks> direct_;
 };
+
+/// The device's own address, which it only tells in a description: "..., addr=[127.0.0.1]".
+std::string address_of(const GlooDevice& device) {
+  const std::string text = device->str(), mark = "addr=[";
+  const size_t begin = text.find(mark), end = text.find(']', begin);
+  if (begin == std::string::npos || end == std::string::npos)
+    throw Error("Gloo's device: found \"" + text + "\", expected its address in it");
+  return text.substr(begin + mark.size(), end - begin - mark.size());
+}
 
 }  // namespace
 
@@ -135,7 +192,11 @@ std::shared_ptr<Backend> gloo_backend(const GlooDevice& device,
         c10::make_intrusive<c10d::PrefixStore>(name + suffix, store), static_cast<int>(rank),
         static_cast<int>(size), options);
   };
-  return std::make_shared<GlooBackend>(rank, make);
+  const auto meet = [=] {
+    return std::make_unique<DirectLinks>(store, name + "/direct", address_of(device), rank, size,
+                                         timeout);
+  };
+  return std::make_shared<GlooBackend>(rank, size, make, meet);
 }
 
 }  // namespace farskip::comm

@@ -13,8 +13,7 @@ namespace {
 /// the ring is ahead (bench/link_check, 2026-11-26).
 constexpr int64_t kDirectBytes = 256 << 10;
 
-/// Of two ranks, up to so many bytes by one operation for both directions. They take turns on its
-/// connection (see gloo.cpp), which for so few bytes takes less than the threads of a second one.
+/// Up to so many bytes, what everybody sends to everybody is gathered in one operation.
 constexpr int64_t kTogetherBytes = 32 << 10;
 
 /// own, at its rank's place among the others' [N - 1, ...].
@@ -60,8 +59,9 @@ Pending Reducer::all_reduce(const MessageName& name, const at::Tensor& x, at::Sc
     return finished(std::move(sum),
                     [dtype](const at::Tensor& received) { return received.to(dtype); });
   }
-  if (ranks == 2 && bytes <= kTogetherBytes) {
-    Pending both = recorded(name, bytes, group().all_gather(name.describe(), sent.unsqueeze(0)));
+  if ((ranks - 1) * bytes <= kTogetherBytes) {
+    Pending both =
+        recorded(name, (ranks - 1) * bytes, group().all_gather(name.describe(), sent.unsqueeze(0)));
     return finished(std::move(both), [dtype](const at::Tensor& received) {
       return sum_in_order(received.unbind(0)).to(dtype);
     });

@@ -1,0 +1,48 @@
+// Small messages over sockets that the computing thread itself writes and reads.
+#pragma once
+#include <ATen/core/Tensor.h>
+#include <c10/util/intrusive_ptr.h>
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "comm/pending.h"
+
+namespace c10d {
+class Store;
+}
+
+namespace farskip::comm {
+
+/// A connection to each other rank. A launch leaves the bytes with the kernel, which carries them
+/// while the thread computes; a wait takes what has come. No other thread has a part in it, which
+/// is what a message of a few KiB costs most with Gloo: two changes of threads on either side.
+class DirectLinks {
+ public:
+  /// Meets the others over the store under `name`, each at its own numeric `address`; every rank
+  /// calls it. std::exception where they do not come.
+  DirectLinks(const c10::intrusive_ptr<c10d::Store>& store, const std::string& name,
+              const std::string& address, int64_t rank, int64_t size,
+              std::chrono::milliseconds timeout);
+
+  /// What goes to another rank, and what comes from it: contiguous, on the CPU, of the same size in
+  /// bytes on both ends; undefined: nothing.
+  struct Part {
+    int64_t peer = 0;
+    at::Tensor sent, received;
+  };
+  /// Ranks launch in one order; each may wait in any. The work gives `output`, whose parts were
+  /// received. std::exception, also from the wait, for a peer that is gone, silent for longer than
+  /// the timeout, or sends another message.
+  std::unique_ptr<Work> exchange(const std::vector<Part>& parts, at::Tensor output);
+
+ private:
+  struct State;
+  class Exchange;
+  std::shared_ptr<State> state_;
+};
+
+}  // namespace farskip::comm

@@ -1,0 +1,137 @@
+// Small messages over sockets of our own: contents, order, failures.
+#include "comm/direct.h"
+
+#include <ATen/ATen.h>
+#include <arpa/inet.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/socket.h>
+
+#include <nlohmann/json.hpp>
+#include <random>
+#include <thread>
+#include <torch/csrc/distributed/c10d/HashStore.hpp>
+
+#include "comm/sockets.h"
+#include "util/error.h"
+
+namespace farskip::comm {
+namespace {
+
+using std::chrono::milliseconds;
+using testing::HasSubstr;
+
+/// Runs every rank on a thread of its own; what a rank ended with, by rank, empty if well.
+std::vector<std::string> on_ranks(int64_t size,
+                                  const std::function<void(int64_t, DirectLinks&)>& run,
+                                  milliseconds timeout = milliseconds(20000)) {
+  const auto store = c10::make_intrusive<c10d::HashStore>();
+  std::vector<std::string> said(size);
+  std::vector<std::thread> threads;
+  for (int64_t rank = 0; rank < size; ++rank)
+    threads.emplace_back([&, rank] {
+      try {
+        DirectLinks links(store, "test", "127.0.0.1", rank, size, timeout);
+        run(rank, links);
+      } catch (const std::exception& error) {
+        said[rank] = error.what();
+      }
+    });
+  for (std::thread& thread : threads) thread.join();
+  return said;
+}
+
+/// The bytes of message `i` from one rank to another, known to both.
+at::Tensor message(int64_t i, int64_t from, int64_t to, int64_t bytes) {
+  return at::arange(bytes, at::kInt).mul_(from + 3).add_(to * 7 + i).remainder_(251).to(at::kByte);
+}
+
+TEST(DirectLinks, CarryMessagesOfAnySizeThatAreAwaitedInAnyOrder) {
+  // The largest fill the kernel's buffers on both ends before anybody reads.
+  const std::vector<int64_t> sizes = {8, 0, 1, 40000, 3, 600000, 17, 1500000, 64, 0, 5};
+  for (const int64_t size : {2, 4}) {
+    const auto said = on_ranks(size, [&](int64_t rank, DirectLinks& links) {
+      std::vector<std::pair<int64_t, std::unique_ptr<Work>>> works;
+      for (int64_t i = 0; i < std::ssize(sizes); ++i) {
+        std::vector<DirectLinks::Part> parts;
+        std::vector<at::Tensor> in;
+        at::Tensor output = at::zeros({size, sizes[i]}, at::kByte);
+        for (int64_t peer = 0; peer < size; ++peer)
+          if (peer != rank) parts.push_back({peer, message(i, rank, peer, sizes[i]), output[peer]});
+        works.emplace_back(i, links.exchange(parts, output));
+      }
+      std::shuffle(works.begin(), works.end(), std::mt19937(rank));
+      for (auto& [i, work] : works) {
+        const at::Tensor output = work->wait();
+        EXPECT_TRUE(work->arrived());
+        EXPECT_LE(work->arrival(), Clock::now());
+        EXPECT_GT(work->arrival(), Clock::now() - std::chrono::seconds(20));
+        for (int64_t peer = 0; peer < size; ++peer) {
+          if (peer == rank) continue;
+          EXPECT_TRUE(output[peer].equal(message(i, peer, rank, sizes[i]))) << i;
+        }
+      }
+    });
+    EXPECT_THAT(said, testing::Each(""));
+  }
+}
+
+TEST(DirectLinks, SayWhoIsGoneSilentOrOutOfStep) {
+  const auto exchange = [](DirectLinks& links, int64_t peer, int64_t bytes) {
+    const at::Tensor in = at::zeros({bytes}, at::kByte);
+    links.exchange({{peer, message(0, 0, 0, bytes), in}}, in)->wait();
+  };
+  auto said = on_ranks(2, [&](int64_t rank, DirectLinks& links) {
+    if (rank == 0) exchange(links, 1, 100);
+  });
+  EXPECT_THAT(said[0], testing::AnyOf(HasSubstr("connection closed by rank 1"),
+                                      HasSubstr("from rank 1: Connection reset")));
+  said = on_ranks(2, [&](int64_t rank, DirectLinks& links) {
+    exchange(links, 1 - rank, rank == 0 ? 100 : 50);
+  });
+  EXPECT_THAT(said, testing::Contains(HasSubstr("expected message 0 of")));
+  said = on_ranks(
+      2,
+      [&](int64_t rank, DirectLinks& links) {
+        if (rank == 0) return exchange(links, 1, 100);
+        std::this_thread::sleep_for(milliseconds(600));
+      },
+      milliseconds(300));
+  EXPECT_THAT(said[0], HasSubstr("timed out after 300 ms"));
+}
+
+TEST(DirectLinks, TurnStrangersAway) {
+  const auto store = c10::make_intrusive<c10d::HashStore>();
+  std::vector<util::UniqueFd> found;
+  std::thread first([&] { found = meet(*store, "test", "127.0.0.1", 0, 2, milliseconds(20000)); });
+  const auto bytes = store->get("test/0");
+  const auto place = nlohmann::json::parse(bytes.begin(), bytes.end());
+  const util::UniqueFd stranger(socket(AF_INET, SOCK_STREAM, 0));
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_port = htons(static_cast<uint16_t>(std::stoi(place["port"].get<std::string>())));
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  ASSERT_EQ(connect(stranger.get(), reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
+  const std::string nonsense(40, 'x');
+  ASSERT_EQ(send(stranger.get(), nonsense.data(), nonsense.size(), 0), 40);
+  const auto own = meet(*store, "test", "127.0.0.1", 1, 2, milliseconds(20000));
+  first.join();
+  char byte = 'b';
+  ASSERT_EQ(send(own[0].get(), &byte, 1, 0), 1);
+  ASSERT_EQ(recv(found[1].get(), &byte, 1, 0), 1) << "it is the other rank that is connected";
+  EXPECT_EQ(recv(stranger.get(), &byte, 1, 0), 0) << "and not the stranger";
+}
+
+TEST(DirectLinks, NeedTheOthersInTime) {
+  const auto store = c10::make_intrusive<c10d::HashStore>();
+  try {
+    meet(*store, "test", "127.0.0.1", 0, 2, milliseconds(200));
+    FAIL() << "nobody else was there";
+  } catch (const Error& error) {
+    EXPECT_THAT(error.what(), HasSubstr("timed out waiting for 1 of the other ranks"));
+  }
+  EXPECT_THROW(meet(*store, "test2", "no address", 0, 2, milliseconds(200)), Error);
+}
+
+}  // namespace
+}  // namespace farskip::comm
