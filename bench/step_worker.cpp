@@ -109,7 +109,7 @@ class Training {
     train::Rows rows{tokens, at::roll(tokens, -1, 1), at::ones_like(tokens, at::kBool)};
     return milliseconds([&] {
       sync_.zero_gradients();
-      task_->backward(rows, 1.0 / static_cast<double>(tokens.numel()), 1);
+      task_->forward(rows, 1.0 / static_cast<double>(tokens.numel()), 1)->finish();
       optimizer_.step(1e-5, 1);
     });
   }

@@ -100,6 +100,11 @@ void add_training_options(CLI::App& verb, TrainingOptions& o) {
       ->check(natural)
       ->capture_default_str()
       ->group(run);
+  verb.add_flag("--interleave", o.interleave,
+                "Run the forward pass of a micro-batch beside the backward pass of the one before, "
+                "so that either computes while the other waits for a message: the same bits, more "
+                "hidden, the memory of two micro-batches (--ep)")
+      ->group(run);
   verb.add_option("--out", o.out,
                   "Folder of the run: the model, checkpoints/, metrics.jsonl and loss.svg")
       ->group(run);
@@ -139,8 +144,10 @@ void add_training_options(CLI::App& verb, TrainingOptions& o) {
 model::ExpertRanks filling_gaps(const CLI::App& verb, model::Model& model,
                                 model::ExpertRanks experts, const TrainingOptions& options) {
   const bool gaps = experts.courier && experts.execution == model::Execution::overlapped;
-  refuse_without(verb, "--gradient-queue", gaps, "--ep above 1 and --execution overlapped");
+  for (const char* option : {"--gradient-queue", "--interleave"})
+    refuse_without(verb, option, gaps, "--ep above 1 and --execution overlapped");
   if (!gaps) return experts;
+  if (options.interleave) experts.turns = std::make_shared<model::Turns>();
   experts.queue = std::make_shared<model::GradientQueue>(options.queue_mib << 20);
   model.defer_gradients(experts.queue);
   return experts;
@@ -202,6 +209,11 @@ void run_training(const TrainingOptions& o, const Training& training) {
   settings.queue = training.model.weights.embedding.queue;
   settings.micro_rows =
       std::min(rows, o.micro_batch > 0 ? o.micro_batch : std::max<int64_t>(1, 4096 / sequence));
+  settings.turns = training.turns;
+  if (settings.turns && settings.micro_rows * training.grid.size() >= rows)
+    throw InputError(util::concat("--interleave: found one micro-batch of ", settings.micro_rows,
+                                  " sequences a rank and update, expected several (a smaller "
+                                  "--micro-batch or a larger --batch-tokens)"));
   settings.rate = {
       .peak = o.learning_rate,
       .final = o.final_learning_rate >= 0 ? o.final_learning_rate : o.learning_rate / 10,

@@ -22,7 +22,7 @@ struct TrainingOptions {
   int64_t patience = 0, max_skipped = 3;
   double delta = 0;
   int64_t queue_mib = 256;
-  bool resume = false, higher_is_better = false, recompute = false;
+  bool resume = false, higher_is_better = false, recompute = false, interleave = false;
   uint64_t seed = 0;
 };
 
@@ -52,6 +52,7 @@ struct Training {
   std::string loss_name;
   nlohmann::json identity;  ///< what a resumed run must have in common with the first part
   comm::Grid grid;
+  std::shared_ptr<model::Turns> turns;  ///< of the task's passes (see train::TrainerOptions)
 };
 /// Runs to the end and leaves the checkpoint in --out.
 void run_training(const TrainingOptions& options, const Training& training);

@@ -13,7 +13,7 @@ namespace {
 struct Options {
   BenchOptions bench;
   std::string trace;
-  bool layers = false;
+  bool layers = false, interleave = false;
   std::vector<int64_t> sequence = {512};
   int64_t queue_mib = 256, micro_batches = 1;
 };
@@ -31,6 +31,9 @@ void write_traces(const Options& options, const measure::StepReport& report, con
 void run(const Options& options) {
   const BenchOptions& bench = options.bench;
   bench.run.apply();
+  if (options.interleave)
+    util::require(options.micro_batches > 1, "--interleave", "one micro-batch",
+                  "--micro-batches of 2 or more");
   const model::ModelConfig config = bench.read_config();
   const model::Connectivity converted = bench.converted(config);
   const Ranks ranks = join(bench.run, {bench.model_fact(config)});
@@ -51,6 +54,7 @@ void run(const Options& options) {
                                       {.batch = batch,
                                        .sequence = sequence,
                                        .micro_batches = options.micro_batches,
+                                       .interleave = options.interleave,
                                        .rounds = bench.rounds,
                                        .warmup = bench.warmup,
                                        .queue_bytes = options.queue_mib << 20,
@@ -84,6 +88,9 @@ void add_bench_train(CLI::App& bench) {
                   "In a step: weight gradients of one may fill waits in the forward of the next")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
+  verb.add_flag("--interleave", options->interleave,
+                "In overlapped executions, run the forward pass of a micro-batch beside the "
+                "backward pass of the one before");
   verb.add_option("--gradient-queue", options->queue_mib,
                   "MiB that weight gradients may hold until they fill a wait")
       ->check(CLI::NonNegativeNumber)

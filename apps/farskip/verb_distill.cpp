@@ -70,7 +70,7 @@ void save_gradients(const Options& options, train::Task& task, model::Model& stu
   for (int64_t turn = world.rank(); turn - world.rank() < rows.count(); turn += world.size()) {
     train::Rows row = rows.slice(turn < rows.count() ? turn : 0, 1);
     if (turn >= rows.count()) row.learn = at::zeros_like(row.learn);
-    value += task.backward(row, 1.0 / static_cast<double>(count), 1 / total).loss;
+    value += task.forward(row, 1.0 / static_cast<double>(count), 1 / total)->finish().loss;
   }
   if (student.weights.embedding.queue) student.weights.embedding.queue->drain();
   value = world.all_reduce("loss", at::full({1}, value, at::kDouble)).wait().item<double>();
@@ -135,7 +135,7 @@ void run(const CLI::App& verb, Options options) {
                 options.loss == "sft"  ? "cross entropy"
                 : options.loss == "kl" ? "KL to the teacher"
                                        : "KL to the teacher + hidden L2",
-                identity, ranks.grid});
+                identity, ranks.grid, experts.turns});
 }
 
 }  // namespace

@@ -77,7 +77,7 @@ void run(const CLI::App& verb, const Options& options) {
   const nlohmann::json identity{{"task", "pretraining"}, {"balance", options.balance}};
   run_training(options.training,
                {model, connectivity, *task, tokenizer, "Pretraining, " + connectivity.describe(),
-                "cross entropy", identity, ranks.grid});
+                "cross entropy", identity, ranks.grid, experts.turns});
 }
 
 }  // namespace

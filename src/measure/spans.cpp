@@ -49,6 +49,20 @@ std::vector<Inset> insets(const Timeline& timeline, int64_t least_fill) {
   return taken;
 }
 
+std::vector<std::pair<comm::Clock::time_point, comm::Clock::time_point>> own_time(
+    comm::Clock::time_point begin, comm::Clock::time_point end, int64_t own,
+    const std::vector<model::Turns::Turn>& turns) {
+  std::vector<std::pair<comm::Clock::time_point, comm::Clock::time_point>> found;
+  for (const model::Turns::Turn& turn : turns) {  // in order of time
+    if (turn.strand == own || turn.end <= begin) continue;
+    if (turn.begin >= end) break;
+    if (turn.begin > begin) found.emplace_back(begin, turn.begin);
+    begin = turn.end;
+  }
+  if (begin < end) found.emplace_back(begin, end);
+  return found;
+}
+
 std::vector<size_t> tracks(const Timeline& timeline) {
   const auto& messages = timeline.messages;
   std::vector<size_t> order(messages.size()), track(messages.size());

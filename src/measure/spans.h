@@ -2,9 +2,11 @@
 #pragma once
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "measure/timeline.h"
+#include "model/turns.h"
 
 namespace farskip::measure {
 
@@ -27,6 +29,12 @@ struct Inset {
 /// order of time. They are cut where a part begins or ends and where a wait interrupts a fill, so
 /// that none overlaps another and each lies inside one part or outside of all.
 std::vector<Inset> insets(const Timeline& timeline, int64_t least_fill = 5000);
+
+/// Of the time from `begin` to `end`, the stretches in which no other strand than `own` had its
+/// turn.
+std::vector<std::pair<comm::Clock::time_point, comm::Clock::time_point>> own_time(
+    comm::Clock::time_point begin, comm::Clock::time_point end, int64_t own,
+    const std::vector<model::Turns::Turn>& turns);
 
 /// A track for every message, as few as keep the messages of each track apart in time: a message
 /// goes on the first track that is free when it is launched.

@@ -4,7 +4,9 @@
 #include <ATen/CPUGeneratorImpl.h>
 
 #include "comm/substitutes.h"
+#include "measure/spans.h"
 #include "schedule/forward.h"
+#include "schedule/micro_batches.h"
 #include "train/loss.h"
 
 namespace farskip::measure {
@@ -40,16 +42,15 @@ class Bench {
     if (variant.execution == model::Execution::overlapped && courier) {
       ranks.queue = std::make_shared<model::GradientQueue>(options_.queue_bytes);
       ranks.waves = options_.waves;
+      if (options_.interleave && variant.network) ranks.turns = turns_;
     }
     model_.defer_gradients(ranks.queue);
 
-    schedule::PartLog parts;
     const int64_t depth = model_.config.depth();
     schedule::ForwardOptions forward{.connectivity = variant.converted
                                                          ? options_.converted
                                                          : model::Connectivity::regular(depth),
-                                     .ranks = ranks,
-                                     .parts = timeline ? &parts : nullptr};
+                                     .ranks = ranks};
     if (options_.routing != model::Routing::real)
       forward.choose = [&](int64_t layer, int64_t tokens, const model::RouterConfig& router) {
         return model::synthetic_experts(options_.routing, tokens, router,
@@ -62,34 +63,54 @@ class Bench {
     }
     grid_.world.barrier("benchmark");
     const auto start = Clock::now();
-    double forward_time = 0;
-    for (int64_t i = 0; i < options_.micro_batches; ++i)
-      forward_time += pass(forward, timeline ? &parts : nullptr);
-    if (timeline) parts.enter(schedule::Part::update, -1, true);  // what the queue still holds
+    std::vector<Pass> passes(options_.micro_batches);
+    const auto turns = schedule::run_micro_batches(
+        options_.micro_batches, ranks.turns.get(),
+        [&](int64_t i) { return begin(passes[i], forward, timeline != nullptr); },
+        [&](schedule::Ending& ending, int64_t i) { finish(passes[i], ending); });
+    schedule::PartLog update;
+    update.enter(schedule::Part::update, -1, true);  // what the queue still holds
     if (ranks.queue) ranks.queue->drain();
-    if (timeline) parts.leave();
+    update.leave();
     const auto end = Clock::now();
     if (courier) courier->record(nullptr);
-    if (timeline) *timeline = {grid_.rank(), start, end, parts.spans, log.messages};
-    StepFigures own = figures(log, seconds(end - start), forward_time);
+    if (timeline)
+      *timeline = {grid_.rank(), start, end, spans_of(passes, turns, update), log.messages};
+    StepFigures own = figures(log, seconds(end - start), forward_time(passes, turns));
     own.queue_bytes = ranks.queue ? static_cast<double>(ranks.queue->take_peak_bytes()) : 0;
     own.flight_bytes = courier ? static_cast<double>(courier->take_peak_bytes()) : 0;
     return over_ranks(own);
   }
 
  private:
-  /// Forward, loss, backward. -> seconds of the forward pass
-  double pass(const schedule::ForwardOptions& options, schedule::PartLog* parts) {
-    auto mark = Clock::now();
+  using Times = std::vector<std::pair<Clock::time_point, Clock::time_point>>;
+
+  /// Of one micro-batch.
+  struct Pass {
+    Times forward;
+    schedule::PartLog parts;
+    bool traced = false;
+  };
+
+  schedule::Ending begin(Pass& pass, schedule::ForwardOptions options, bool traced) {
+    pass.traced = traced;
+    if (traced) options.parts = &pass.parts;
+    const auto mark = Clock::now();
     schedule::Ending ending =
         schedule::begin_forward(model_, model::Batch::whole(tokens_), options);
-    double forward = seconds(Clock::now() - mark);
+    pass.forward.emplace_back(mark, Clock::now());
+    pass.parts.leave();
+    return ending;
+  }
+
+  /// Loss and backward pass.
+  void finish(Pass& pass, schedule::Ending& ending) {
     const double weight = 1.0 / static_cast<double>(tokens_.numel());
-    if (parts) parts->enter(schedule::Part::head, -1);
+    if (pass.traced) pass.parts.enter(schedule::Part::head, -1);
     for (int64_t c = 0; c < ending.chunks(); ++c) {
-      mark = Clock::now();
+      const auto mark = Clock::now();
       const at::Tensor hidden = ending.hidden(c);
-      forward += seconds(Clock::now() - mark);
+      pass.forward.emplace_back(mark, Clock::now());
       const auto loss =
           train::head_loss({.hidden = hidden,
                             .head = model_.weights.head.value,
@@ -97,9 +118,39 @@ class Bench {
                            model_.weights.head, train::Objective::cross_entropy, weight);
       ending.gradient(c, loss.grad_hidden);
     }
-    if (parts) parts->leave();
+    pass.parts.leave();
     ending.backward();
-    return forward;
+    pass.parts.leave();
+  }
+
+  /// Seconds that forward passes took, without the turns of backward passes beside them.
+  static double forward_time(const std::vector<Pass>& passes,
+                             const std::vector<model::Turns::Turn>& turns) {
+    double sum = 0;
+    for (size_t i = 0; i < passes.size(); ++i)
+      for (const auto& [begin, end] : passes[i].forward)
+        for (const auto& [from, to] : own_time(begin, end, static_cast<int64_t>(i), turns))
+          sum += seconds(to - from);
+    return sum;
+  }
+
+  /// In order of time, cut where micro-batches take turns.
+  static std::vector<schedule::PartSpan> spans_of(const std::vector<Pass>& passes,
+                                                  const std::vector<model::Turns::Turn>& turns,
+                                                  const schedule::PartLog& update) {
+    std::vector<schedule::PartSpan> found;
+    for (size_t i = 0; i < passes.size(); ++i)
+      for (schedule::PartSpan span : passes[i].parts.spans)
+        for (const auto& [from, to] :
+             own_time(span.begin, span.end, static_cast<int64_t>(i), turns)) {
+          span.begin = from;
+          span.end = to;
+          found.push_back(span);
+        }
+    found.insert(found.end(), update.spans.begin(), update.spans.end());
+    std::stable_sort(found.begin(), found.end(),
+                     [](const auto& a, const auto& b) { return a.begin < b.begin; });
+    return found;
   }
 
   static DirectionFigures direction(const comm::MessageLog& log, bool backward,
@@ -164,6 +215,7 @@ class Bench {
   const StepBenchOptions& options_;
   at::Tensor tokens_, targets_;
   std::shared_ptr<comm::Courier> copies_;
+  std::shared_ptr<model::Turns> turns_ = std::make_shared<model::Turns>();
 };
 
 }  // namespace

@@ -17,6 +17,9 @@ struct StepBenchOptions {
   int64_t batch = 1;  ///< sequences a rank
   int64_t sequence = 512;
   int64_t micro_batches = 1;  ///< in a step; weight gradients of one may fill waits of the next
+  /// In overlapped executions over the network, forward passes run beside the backward passes of
+  /// the micro-batches before (see schedule::run_micro_batches).
+  bool interleave = false;
   int64_t rounds = 5, warmup = 1;
   int64_t queue_bytes = int64_t{256} << 20;  ///< of weight gradients that fill waits
   model::Routing routing = model::Routing::real;

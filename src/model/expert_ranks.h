@@ -9,6 +9,7 @@
 #include "comm/courier.h"
 #include "comm/reducer.h"
 #include "model/gradient_queue.h"
+#include "model/turns.h"
 
 namespace farskip::model {
 
@@ -43,6 +44,8 @@ struct ExpertRanks {
   Execution execution = Execution::overlapped;
   /// What a wait works on before it blocks; null: nothing.
   std::shared_ptr<GradientQueue> queue;
+  /// Who computes before that; null: nobody.
+  std::shared_ptr<Turns> turns = {};
   /// Of features on the wire; undefined: the model's own dtype.
   std::optional<at::ScalarType> wire;
   /// A layer's tokens go to the experts in so many parts, each with messages of its own: the

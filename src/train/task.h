@@ -25,12 +25,20 @@ struct Validation {
   Evaluation figures;
 };
 
+/// A forward pass whose backward pass is still to come.
+class Pass {
+ public:
+  virtual ~Pass() = default;
+  /// Loss and backward pass: adds to the gradients of the model. Once.
+  virtual MicroStep finish() = 0;
+};
+
 class Task {
  public:
   virtual ~Task() = default;
-  /// Forward and backward: adds to the gradients of the model. `weight` is 1 / (positions that
-  /// count in the accumulated batch), `share` this micro-batch's part of its rows.
-  virtual MicroStep backward(const Rows& rows, double weight, double share) = 0;
+  /// Forward. `weight` is 1 / (positions that count in the accumulated batch), `share` this
+  /// micro-batch's part of its rows. The task must outlive the pass.
+  virtual std::unique_ptr<Pass> forward(const Rows& rows, double weight, double share) = 0;
   /// After an update, or in place of one that was skipped. Every rank calls it, and validate().
   virtual void after_step(bool updated) {}
   virtual Validation validate(const Rows& rows) = 0;

@@ -22,38 +22,7 @@ class Distillation : public Task {
         options_(options),
         world_(world) {}
 
-  MicroStep backward(const Rows& rows, double weight, double share) override {
-    const auto batch = model::Batch::whole(rows.tokens.to(student_.device));
-    std::vector<at::Tensor> teacher_x, student_x;
-    std::optional<schedule::Ending> taught;
-    if (options_.loss != Loss::cross_entropy) {
-      at::NoGradGuard no_grad;
-      taught.emplace(
-          schedule::begin_forward(teacher_, batch, collecting(teacher_forward_, teacher_x)));
-    }
-    schedule::Ending ending =
-        schedule::begin_forward(student_, batch, collecting(student_forward_, student_x));
-    const auto objective =
-        options_.loss == Loss::cross_entropy ? Objective::cross_entropy : Objective::kl;
-    MicroStep step;
-    for (int64_t c = 0; c < ending.chunks(); ++c) {
-      const at::Tensor teacher_hidden = taught ? taught->hidden(c) : at::Tensor();
-      const HeadInput input = head_input(ending.hidden(c), teacher_hidden,
-                                         rows.part(ending.begin(c), ending.begin(c + 1)));
-      const HeadLoss head = head_loss(input, student_.weights.head, objective, weight);
-      ending.gradient(c, head.grad_hidden);
-      step.loss += head.loss;
-    }
-    HiddenLoss l2;
-    if (options_.loss == Loss::kl_and_l2) {
-      l2 = hidden_l2(student_x, teacher_x, rows.selected().to(student_.device),
-                     weight * options_.l2_weight);
-      step.loss += l2.loss;
-    }
-    step.finite = std::isfinite(step.loss);
-    ending.backward(student_x, l2.grads);
-    return step;
-  }
+  std::unique_ptr<Pass> forward(const Rows& rows, double weight, double share) override;
 
   Validation validate(const Rows& rows) override {
     std::vector<at::Tensor> teacher_x, student_x;
@@ -83,6 +52,7 @@ class Distillation : public Task {
   }
 
  private:
+  friend class TaughtPass;
   /// Forward options that keep x_1..x_L where the loss needs them.
   schedule::ForwardOptions collecting(schedule::ForwardOptions forward,
                                       std::vector<at::Tensor>& kept) const {
@@ -109,6 +79,56 @@ class Distillation : public Task {
   DistillationOptions options_;
   comm::Group world_;
 };
+
+class TaughtPass : public Pass {
+ public:
+  TaughtPass(const Distillation& task, const Rows& rows, double weight)
+      : task_(task), rows_(rows), weight_(weight) {
+    const auto batch = model::Batch::whole(rows.tokens.to(task.student_.device));
+    if (task.options_.loss != Loss::cross_entropy) {
+      at::NoGradGuard no_grad;
+      taught_.emplace(schedule::begin_forward(task.teacher_, batch,
+                                              task.collecting(task.teacher_forward_, teacher_x_)));
+    }
+    ending_.emplace(schedule::begin_forward(task.student_, batch,
+                                            task.collecting(task.student_forward_, student_x_)));
+  }
+
+  MicroStep finish() override {
+    const DistillationOptions& options = task_.options_;
+    const auto objective =
+        options.loss == Loss::cross_entropy ? Objective::cross_entropy : Objective::kl;
+    MicroStep step;
+    for (int64_t c = 0; c < ending_->chunks(); ++c) {
+      const at::Tensor teacher_hidden = taught_ ? taught_->hidden(c) : at::Tensor();
+      const HeadInput input = task_.head_input(
+          ending_->hidden(c), teacher_hidden, rows_.part(ending_->begin(c), ending_->begin(c + 1)));
+      const HeadLoss head = head_loss(input, task_.student_.weights.head, objective, weight_);
+      ending_->gradient(c, head.grad_hidden);
+      step.loss += head.loss;
+    }
+    HiddenLoss l2;
+    if (options.loss == Loss::kl_and_l2) {
+      l2 = hidden_l2(student_x_, teacher_x_, rows_.selected().to(task_.student_.device),
+                     weight_ * options.l2_weight);
+      step.loss += l2.loss;
+    }
+    step.finite = std::isfinite(step.loss);
+    ending_->backward(student_x_, l2.grads);
+    return step;
+  }
+
+ private:
+  const Distillation& task_;
+  Rows rows_;
+  double weight_;
+  std::vector<at::Tensor> teacher_x_, student_x_;
+  std::optional<schedule::Ending> taught_, ending_;
+};
+
+std::unique_ptr<Pass> Distillation::forward(const Rows& rows, double weight, double) {
+  return std::make_unique<TaughtPass>(*this, rows, weight);
+}
 
 }  // namespace
 

@@ -9,16 +9,59 @@
 namespace farskip::train {
 namespace {
 
+class TextPass : public Pass {
+ public:
+  TextPass(model::Model& model, const Rows& rows, double weight, schedule::Ending ending,
+           at::Tensor auxiliary)
+      : model_(model),
+        rows_(rows),
+        weight_(weight),
+        ending_(std::move(ending)),
+        auxiliary_(std::move(auxiliary)) {}
+
+  MicroStep finish() override {
+    MicroStep step;
+    for (int64_t c = 0; c < ending_.chunks(); ++c) {
+      const HeadLoss loss =
+          head_loss(input(ending_.hidden(c), rows_.part(ending_.begin(c), ending_.begin(c + 1))),
+                    model_.weights.head, Objective::cross_entropy, weight_);
+      ending_.gradient(c, loss.grad_hidden);
+      step.loss += loss.loss;
+    }
+    step.finite = std::isfinite(step.loss);
+    if (auxiliary_.defined() && auxiliary_.requires_grad())
+      ending_.backward({auxiliary_}, {at::ones_like(auxiliary_)});
+    else
+      ending_.backward();
+    if (auxiliary_.defined()) step.auxiliary = auxiliary_.item<double>();
+    return step;
+  }
+
+ private:
+  HeadInput input(const at::Tensor& hidden, const Rows& part) const {
+    return {.hidden = hidden,
+            .head = model_.weights.head.value,
+            .targets = part.targets.to(model_.device),
+            .rows = part.selected().to(model_.device)};
+  }
+
+  model::Model& model_;
+  Rows rows_;
+  double weight_;
+  schedule::Ending ending_;
+  at::Tensor auxiliary_;  ///< the balance loss
+};
+
 class Pretraining : public Task {
  public:
   Pretraining(model::Model& model, schedule::ForwardOptions forward, const BalanceOptions& balance,
               const comm::Group& world)
       : model_(model), forward_(std::move(forward)), balance_(balance), world_(world) {}
 
-  MicroStep backward(const Rows& rows, double weight, double share) override {
+  std::unique_ptr<Pass> forward(const Rows& rows, double weight, double share) override {
     at::Tensor auxiliary;
-    schedule::ForwardOptions forward = forward_;
-    forward.on_routing = [&](int64_t layer, const model::Routes& routes) {
+    schedule::ForwardOptions options = forward_;
+    options.on_routing = [&](int64_t layer, const model::Routes& routes) {
       if (balance_.kind == Balance::auxiliary) {
         const at::Tensor loss = balance_loss(routes, balance_.by_sequence ? rows.count() : 1) *
                                 (balance_.alpha * share);
@@ -28,22 +71,9 @@ class Pretraining : public Task {
       }
     };
     schedule::Ending ending = schedule::begin_forward(
-        model_, model::Batch::whole(rows.tokens.to(model_.device)), forward);
-    MicroStep step;
-    for (int64_t c = 0; c < ending.chunks(); ++c) {
-      const HeadLoss loss =
-          head_loss(input(ending.hidden(c), rows.part(ending.begin(c), ending.begin(c + 1))),
-                    model_.weights.head, Objective::cross_entropy, weight);
-      ending.gradient(c, loss.grad_hidden);
-      step.loss += loss.loss;
-    }
-    step.finite = std::isfinite(step.loss);
-    if (auxiliary.defined() && auxiliary.requires_grad())
-      ending.backward({auxiliary}, {at::ones_like(auxiliary)});
-    else
-      ending.backward();
-    if (auxiliary.defined()) step.auxiliary = auxiliary.item<double>();
-    return step;
+        model_, model::Batch::whole(rows.tokens.to(model_.device)), options);
+    return std::make_unique<TextPass>(model_, rows, weight, std::move(ending),
+                                      std::move(auxiliary));
   }
 
   void after_step(bool updated) override {
@@ -66,12 +96,6 @@ class Pretraining : public Task {
   double flops_per_token() const override { return 6 * active_weights(model_); }
 
  private:
-  HeadInput input(const at::Tensor& hidden, const Rows& part) const {
-    return {.hidden = hidden,
-            .head = model_.weights.head.value,
-            .targets = part.targets.to(model_.device),
-            .rows = part.selected().to(model_.device)};
-  }
   void count(int64_t layer, const model::Routes& routes) {
     const at::Tensor load =
         at::bincount(routes.experts.reshape({-1}), {}, routes.scores.size(1)).to(at::kDouble);

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cmath>
 
+#include "schedule/micro_batches.h"
 #include "util/error.h"
 #include "util/progress.h"
 #include "util/table.h"
@@ -77,15 +78,20 @@ Trainer::StepFigures Trainer::train_step() {
   const Rows mine = rows.slice(options_.grid.rank() * own, own);
   bool finite = true;
   // To the end even if it is lost: the other ranks wait for this one's messages.
-  for (int64_t begin = 0; begin < own; begin += options_.micro_rows) {
-    const Rows micro = mine.slice(begin, std::min(options_.micro_rows, own - begin));
-    const MicroStep part =
-        task_.backward(micro, 1.0 / static_cast<double>(figures.learnt),
-                       static_cast<double>(micro.count()) / static_cast<double>(count));
-    figures.loss += part.loss;
-    figures.auxiliary += part.auxiliary;
-    finite = finite && part.finite;
-  }
+  schedule::run_micro_batches(
+      (own + options_.micro_rows - 1) / options_.micro_rows, options_.turns.get(),
+      [&](int64_t i) {
+        const int64_t begin = i * options_.micro_rows;
+        const Rows micro = mine.slice(begin, std::min(options_.micro_rows, own - begin));
+        return task_.forward(micro, 1.0 / static_cast<double>(figures.learnt),
+                             static_cast<double>(micro.count()) / static_cast<double>(count));
+      },
+      [&](std::unique_ptr<Pass>& pass, int64_t) {
+        const MicroStep part = pass->finish();
+        figures.loss += part.loss;
+        figures.auxiliary += part.auxiliary;
+        finite = finite && part.finite;
+      });
   sync_.reduce(options_.queue.get());
   add_up(figures, finite);
   figures.norm = finite ? sync_.norm(optimizer_) : std::nan("");

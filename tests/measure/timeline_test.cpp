@@ -116,6 +116,25 @@ TEST(Spans, FillsAndWaitsAreCutApart) {
                                           std::tuple(kFill, 0u, 60000, 90000)));
 }
 
+TEST(Spans, TurnsOfOtherStrandsAreCutOut) {
+  const auto at = [](int64_t ms) { return comm::Clock::time_point(std::chrono::milliseconds(ms)); };
+  const std::vector<model::Turns::Turn> turns = {
+      {0, at(10), at(20)}, {1, at(20), at(30)}, {0, at(30), at(40)}, {2, at(40), at(60)}};
+  using Times = std::vector<std::pair<comm::Clock::time_point, comm::Clock::time_point>>;
+  struct Case {
+    int64_t begin, end, own;
+    Times expected;
+  };
+  for (const Case& c : {Case{0, 5, 1, {{at(0), at(5)}}},
+                        {12, 38, 0, {{at(12), at(20)}, {at(30), at(38)}}},
+                        {12, 38, 1, {{at(20), at(30)}}},
+                        {35, 70, 1, {{at(60), at(70)}}},
+                        {0, 70, 2, {{at(0), at(10)}, {at(40), at(70)}}},
+                        {10, 20, 1, {}}})
+    EXPECT_EQ(own_time(at(c.begin), at(c.end), c.own, turns), c.expected)
+        << c.begin << " to " << c.end << " of " << c.own;
+}
+
 TEST(ChromeTrace, HoldsEveryRankWithSpansThatNestAndArrowsThatLand) {
   const std::vector<Timeline> ranks = {example(0, 1000), example(1, 99000)};
   const Json trace = Json::parse(chrome_trace(ranks, "a \"step\" \xff"));

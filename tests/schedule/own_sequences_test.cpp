@@ -196,8 +196,9 @@ TEST_P(OwnSequences, GiveWhatOneRankGives) {
 }
 
 TEST_P(OwnSequences, GiveTheSameBitsInEveryExecution) {
-  std::vector<Setting> settings;
-  for (const auto dtype : {at::kFloat, at::kBFloat16})
+  for (const auto& [dtype, owners] :
+       {std::pair{at::kFloat, kUneven[0]}, std::pair{at::kBFloat16, kUneven[2]}}) {
+    std::vector<Setting> settings;
     for (const std::string connectivity : kVariants) {
       Setting setting{Transport::all_gather, connectivity, dtype};
       setting.waves = dtype == at::kFloat ? 3 : 1;
@@ -208,7 +209,6 @@ TEST_P(OwnSequences, GiveTheSameBitsInEveryExecution) {
       setting.late = true;
       settings.push_back(setting);
     }
-  for (const Owners& owners : {kUneven[0], kUneven[2]}) {
     const auto found = over_ranks(owners, GetParam(), settings);
     for (size_t i = 0; i < settings.size(); i += 2) {
       SCOPED_TRACE(describe(settings[i], owners));

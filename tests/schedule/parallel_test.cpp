@@ -53,7 +53,7 @@ Outcome distil(const std::string& name, const Setting& setting, const at::Tensor
                const Groups& groups) {
   const int64_t rank = groups.rank, size = groups.size;
   const Group rows = setting.late
-                         ? comm::delayed(groups.rows, 17 + rank, std::chrono::milliseconds(4))
+                         ? comm::delayed(groups.rows, 17 + rank, std::chrono::milliseconds(1))
                          : groups.rows;
   model::ExpertRanks ranks{
       .execution = setting.execution, .waves = setting.waves, .combine = setting.combine};
@@ -87,7 +87,8 @@ Outcome distil(const std::string& name, const Setting& setting, const at::Tensor
                          {.connectivity = variant(setting.connectivity, depth), .ranks = ranks}));
     outcome.logits = groups.sums.all_gather("logits", outcome.logits).wait();
   }
-  outcome.loss = task->backward(batch, 1.0 / static_cast<double>(tokens.numel()), 1.0 / size).loss;
+  outcome.loss =
+      task->forward(batch, 1.0 / static_cast<double>(tokens.numel()), 1.0 / size)->finish().loss;
   if (ranks.queue) ranks.queue->drain();
   if (ranks.courier) {  // the second call gives what is there now: a pass leaves nothing behind
     EXPECT_GT(ranks.courier->take_peak_bytes(), 0);
@@ -183,6 +184,7 @@ TEST_P(Parallel, EveryExecutionGivesTheSameBits) {
         settings.push_back({connectivity, dtype, Execution::blocking});
         settings.push_back({connectivity, dtype, Execution::overlapped, 1 << 30, true});
         settings.push_back({connectivity, dtype, Execution::overlapped, 20000, true, true});
+        if (connectivity != "farskip" || dtype != at::kFloat) continue;
         settings.push_back({connectivity, dtype, Execution::overlapped, 0, false});
         settings.push_back({connectivity, dtype, Execution::blocking, 0, false, true});
       }

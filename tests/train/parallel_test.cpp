@@ -22,6 +22,7 @@ struct Setting {
   bool late = false, recompute = false;
   int64_t queue_bytes = 1 << 20;
   int64_t waves = 2;
+  bool interleave = false;
 };
 
 struct Plan {
@@ -51,7 +52,7 @@ void run_rank(const Plan& plan, const Setting& setting, const fs::path& data, co
     const int64_t color = grid.rank() / grid.ep;
     comm::Group rows = rendezvous.split(color), counts = rendezvous.split(color);
     grid.courier = std::make_shared<comm::Courier>(
-        comm::delayed(rows, 5 + grid.rank(), std::chrono::milliseconds(3)), counts);
+        comm::delayed(rows, 5 + grid.rank(), std::chrono::milliseconds(1)), counts);
   }
   const auto share = model::Share::of_experts(grid.expert_part(), grid.ep);
   const model::Model teacher =
@@ -61,6 +62,7 @@ void run_rank(const Plan& plan, const Setting& setting, const fs::path& data, co
       .courier = grid.courier, .execution = setting.execution, .waves = setting.waves};
   if (setting.execution == model::Execution::overlapped && grid.courier)
     ranks.queue = std::make_shared<model::GradientQueue>(setting.queue_bytes);
+  if (setting.interleave) ranks.turns = std::make_shared<model::Turns>();
   student.defer_gradients(ranks.queue);
 
   const int64_t depth = student.config.depth();
@@ -86,6 +88,7 @@ void run_rank(const Plan& plan, const Setting& setting, const fs::path& data, co
   options.eval_every = options.checkpoint_every = 3;
   options.grid = grid;
   options.queue = ranks.queue;
+  options.turns = ranks.turns;
   RunDirectory directory(out, resume, grid.world);
   Trainer trainer(student, far, *task, loader, &validation, directory, options);
   if (resume) trainer.resume();
@@ -121,7 +124,8 @@ Outcome run(const Plan& plan, const Setting& setting, const fs::path& data, cons
       if (!record.contains(name)) continue;
       const auto& messages = record[name];
       EXPECT_GT(messages["bytes"].get<int64_t>(), 0) << line;
-      EXPECT_GT(messages["communication_ms"].get<double>(), 0) << line;
+      // 0 where a small one was there before its launch had returned.
+      EXPECT_GE(messages["communication_ms"].get<double>(), 0) << line;
       EXPECT_GE(messages["hidden"].get<double>(), 0) << line;
       EXPECT_LE(messages["hidden"].get<double>(), 1) << line;
     }
@@ -140,8 +144,10 @@ TEST_P(Ranks, WeightsAfterFiveStepsHaveTheSameBitsInEveryExecution) {
     const Outcome blocking =
         run(plan, {ranks, ranks, Execution::blocking}, data, folder / std::to_string(ranks));
     int64_t i = 0;
-    for (const Setting& setting : {Setting{ranks, ranks, Execution::overlapped, true, false, 20000},
-                                   Setting{ranks, ranks, Execution::overlapped, true, true}}) {
+    for (const Setting& setting :
+         {Setting{ranks, ranks, Execution::overlapped, true, false, 20000},
+          Setting{ranks, ranks, Execution::overlapped, true, true},
+          Setting{ranks, ranks, Execution::overlapped, true, ranks == 4, 1 << 20, 2, true}}) {
       const Outcome other = run(plan, setting, data, folder / util::concat(ranks, "-", i++));
       EXPECT_EQ(other.losses, blocking.losses);
       for (const auto& [name, expected] : blocking.weights)
@@ -160,7 +166,9 @@ TEST(RanksTogether, HaveTheCurveOfOneRank) {
     const Plan plan{model, at::kFloat, 12, std::string(model) == "deepseek_v2"};
     const Outcome one = run(plan, {}, data, folder / model / "one");
     ASSERT_EQ(one.losses.size(), 12u);
-    for (const Setting& setting : {Setting{2, 2}, Setting{4, 4}, Setting{4, 2}, Setting{4, 1}}) {
+    Setting interleaved{2, 2};
+    interleaved.interleave = true;  // of a distillation, too
+    for (const Setting& setting : {interleaved, Setting{4, 4}, Setting{4, 2}, Setting{4, 1}}) {
       SCOPED_TRACE(util::concat(model, ", ", setting.ranks, " ranks, ep ", setting.ep));
       const Outcome many =
           run(plan, setting, data, folder / model / util::concat(setting.ranks, "x", setting.ep));

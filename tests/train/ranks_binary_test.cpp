@@ -80,8 +80,9 @@ TEST_F(RankVerbs, ARankThatIsKilledEndsTheOthersWithALineThatNamesTheMessage) {
   // At moments that fall into forward, backward, optimizer and saving.
   for (const int wait_ms : {0, 23, 51, 87}) {
     fs::remove_all(folder_ / "out");
+    const std::string more = wait_ms % 2 ? " --micro-batch 1 --interleave" : "";
     const pid_t launcher =
-        start(launch(2, pretrain("out", "--steps 100000 --checkpoint-every 2 --ep 2")));
+        start(launch(2, pretrain("out", "--steps 100000 --checkpoint-every 2 --ep 2" + more)));
     const fs::path first = folder_ / "out" / "checkpoints" / "step-2";
     for (int i = 0; i < 4000 && !fs::exists(first); ++i)
       std::this_thread::sleep_for(std::chrono::milliseconds(5));
@@ -143,6 +144,8 @@ TEST_F(RankVerbs, WhatCannotBeIsRefusedOnEveryRank) {
       {launch(2, pretrain("a", steps + "--transport all-gather")),
        "--transport: found all-gather, expected all-to-all"},
       {launch(3, pretrain("a", steps + "--ep 1")), "expected a multiple of the 3 ranks"},
+      {launch(2, pretrain("a", steps + "--interleave")), "--interleave: found one micro-batch"},
+      {launch(2, pretrain("a", steps + "--interleave --execution blocking")), "--interleave"},
       {"'" FARSKIP_BINARY "' " + pretrain("a", steps + "--ep 2"), "--ep: found 2"},
       {"'" FARSKIP_BINARY "' " + pretrain("a", steps + "--wire-dtype bfloat16"), "--wire-dtype"},
       {"'" FARSKIP_BINARY "' " + pretrain("a", steps + "--combine rank"), "--combine"},

@@ -38,7 +38,7 @@ TEST_P(Distilled, LossAndEveryGradientAreTheOracles) {
   const double weight = 1.0 / rows.learn.sum().item<double>();
   double loss = 0;  // a row at a time: gradients must add up
   for (int64_t row = 0; row < rows.count(); ++row)
-    loss += task->backward(rows.slice(row, 1), weight, 0.5).loss;
+    loss += task->forward(rows.slice(row, 1), weight, 0.5)->finish().loss;
 
   const auto expected = io::SafetensorsFile::open(golden(setting.model) / "gradients.safetensors");
   const std::string prefix = std::string(setting.name) + ".";
@@ -86,7 +86,8 @@ TEST(Balance, BiasesFollowTheLoad) {
   const auto task = pretraining(model, {.connectivity = model.config.connectivity},
                                 {.kind = Balance::bias, .rate = 0.01});
   const at::Tensor tokens = at::arange(48).view({2, 24}) + 4;
-  task->backward({tokens, at::roll(tokens, -1, 1), at::ones_like(tokens, at::kBool)}, 1, 1);
+  task->forward({tokens, at::roll(tokens, -1, 1), at::ones_like(tokens, at::kBool)}, 1, 1)
+      ->finish();
   task->after_step(true);
   for (size_t k = 0; k < model.weights.layers.size(); ++k) {
     const auto& changed = model.weights.layers[k].moe.correction.value;

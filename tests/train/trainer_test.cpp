@@ -18,18 +18,31 @@ namespace fs = std::filesystem;
 using testing::HasSubstr;
 using testing::UnorderedElementsAre;
 
+class FaultyPass : public Pass {
+ public:
+  FaultyPass(std::unique_ptr<Pass> pass, bool bad) : pass_(std::move(pass)), bad_(bad) {}
+  MicroStep finish() override {
+    MicroStep step = pass_->finish();
+    step.finite = step.finite && !bad_;
+    return step;
+  }
+
+ private:
+  std::unique_ptr<Pass> pass_;
+  bool bad_;
+};
+
 /// Passes on to another task, but dies in front of a micro-batch, or returns numbers that are not
 /// finite.
 class Faulty : public Task {
  public:
   Faulty(Task& task, int64_t die_at, int64_t bad_from = -1, int64_t bad_to = -1)
       : task_(task), die_at_(die_at), bad_from_(bad_from), bad_to_(bad_to) {}
-  MicroStep backward(const Rows& rows, double weight, double share) override {
+  std::unique_ptr<Pass> forward(const Rows& rows, double weight, double share) override {
     if (calls_ == die_at_) throw Error("killed");
-    MicroStep step = task_.backward(rows, weight, share);
-    if (calls_ >= bad_from_ && calls_ < bad_to_) step.finite = false;
+    const bool bad = calls_ >= bad_from_ && calls_ < bad_to_;
     ++calls_;
-    return step;
+    return std::make_unique<FaultyPass>(task_.forward(rows, weight, share), bad);
   }
   void after_step(bool updated) override { task_.after_step(updated); }
   Validation validate(const Rows& rows) override { return task_.validate(rows); }
