@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <condition_variable>
 #include <cstring>
 #include <ctime>
 #include <deque>
@@ -68,9 +69,9 @@ struct Peer {
   std::string name() const { return util::concat("rank ", rank); }
 
   /// Moves what can be moved at once.
-  void pump() {
+  void pump(bool receive) {
     while (!out.empty() && push(*out.front())) out.pop_front();
-    while (!in.empty() && pull(*in.front())) in.pop_front();
+    while (receive && !in.empty() && pull(*in.front())) in.pop_front();
   }
 
  private:
@@ -124,15 +125,40 @@ struct DirectLinks::State {
   std::vector<Peer> peers;  ///< by rank; the own place is empty
   std::chrono::milliseconds timeout;
   std::exception_ptr failure;  ///< after which nothing goes on
+  /// Whether a thread sleeps until there is something to receive: nobody else takes it then, or
+  /// that thread would sleep on.
+  bool polled = false;
+  std::condition_variable woken;  ///< it has slept
 
-  /// Moves what can be moved at once, from and to some peers.
-  void pump(const std::vector<int64_t>& ranks) {
+  /// Moves what can be moved at once.
+  void pump() {
     if (failure) return;
     try {
-      for (const int64_t rank : ranks) peers[rank].pump();
+      for (Peer& peer : peers) peer.pump(/*receive=*/!polled);
     } catch (...) {
       failure = std::current_exception();
     }
+  }
+  /// Until something may have moved, or for a moment.
+  void sleep(std::unique_lock<std::mutex>& lock, std::chrono::milliseconds most) {
+    if (polled) {
+      woken.wait_for(lock, most);
+      return;
+    }
+    // What another thread launches meanwhile may have to be sent too, so not for long.
+    constexpr std::chrono::milliseconds kNap(20);
+    std::vector<pollfd> sockets;
+    for (const Peer& peer : peers) {
+      const int events = (peer.in.empty() ? 0 : POLLIN) | (peer.out.empty() ? 0 : POLLOUT);
+      if (events) sockets.push_back({peer.socket.get(), static_cast<short>(events), 0});
+    }
+    polled = true;
+    lock.unlock();
+    poll(sockets.data(), sockets.size(), static_cast<int>(std::min(most, kNap).count()));
+    lock.lock();
+    polled = false;
+    pump();
+    woken.notify_all();
   }
 };
 
@@ -145,39 +171,28 @@ class DirectLinks::Exchange : public Work {
     const std::lock_guard lock(state_->mutex);
     for (const Part& part : parts) {
       Peer& peer = state_->peers.at(part.peer);
-      ranks_.push_back(part.peer);
       if (part.sent.defined()) add(peer.out, part.sent).header.number = peer.sent++;
       if (part.received.defined()) add(peer.in, part.received);
     }
-    state_->pump(ranks_);
+    state_->pump();
   }
 
   at::Tensor wait() override {
     const auto until = Clock::now() + state_->timeout;
-    for (std::vector<pollfd> sockets; !arrived();) {
-      sockets.clear();
-      {
-        const std::lock_guard lock(state_->mutex);
-        for (const int64_t rank : ranks_) {
-          const Peer& peer = state_->peers[rank];
-          const int events = (peer.in.empty() ? 0 : POLLIN) | (peer.out.empty() ? 0 : POLLOUT);
-          if (events) sockets.push_back({peer.socket.get(), static_cast<short>(events), 0});
-        }
-      }
-      const auto left =
-          std::chrono::duration_cast<std::chrono::milliseconds>(until - Clock::now()).count();
-      if (left <= 0) throw Error(util::concat("timed out after ", state_->timeout.count(), " ms"));
-      poll(sockets.data(), sockets.size(), static_cast<int>(left));
+    std::unique_lock lock(state_->mutex);
+    while (!settled()) {
+      const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(until - Clock::now());
+      if (left.count() <= 0)
+        throw Error(util::concat("timed out after ", state_->timeout.count(), " ms"));
+      state_->sleep(lock, left);
     }
-    const std::lock_guard lock(state_->mutex);
-    if (state_->failure) std::rethrow_exception(state_->failure);
+    if (!done()) std::rethrow_exception(state_->failure);
     return output_;
   }
   /// Also of what will never come, which the wait says.
   bool arrived() const override {
     const std::lock_guard lock(state_->mutex);
-    if (!all_done()) state_->pump(ranks_);
-    return all_done() || state_->failure;
+    return settled();
   }
   Clock::time_point arrival() const override {
     Clock::time_point last;
@@ -186,9 +201,13 @@ class DirectLinks::Exchange : public Work {
   }
 
  private:
-  bool all_done() const {
+  bool done() const {
     return std::all_of(transfers_.begin(), transfers_.end(),
                        [](const auto& transfer) { return transfer->done; });
+  }
+  bool settled() const {
+    if (!done()) state_->pump();
+    return done() || state_->failure;
   }
   Transfer& add(Transfers& queue, const at::Tensor& tensor) {
     auto transfer = std::make_shared<Transfer>();
@@ -201,7 +220,6 @@ class DirectLinks::Exchange : public Work {
 
   std::shared_ptr<State> state_;
   at::Tensor output_;
-  std::vector<int64_t> ranks_;  ///< that have a part in it
   std::vector<std::shared_ptr<Transfer>> transfers_;
 };
 

@@ -76,6 +76,31 @@ TEST(DirectLinks, CarryMessagesOfAnySizeThatAreAwaitedInAnyOrder) {
   }
 }
 
+TEST(DirectLinks, LetOneThreadLaunchWhileAnotherWaits) {
+  // As a courier's thread does. Whoever launches must not take what the other sleeps for.
+  const auto said = on_ranks(
+      2,
+      [&](int64_t rank, DirectLinks& links) {
+        for (int64_t i = 0; i < 200; ++i) {
+          std::unique_ptr<Work> first, second;
+          const auto launch = [&](int64_t bytes) {
+            const at::Tensor in = at::zeros({bytes}, at::kByte);
+            return links.exchange({{1 - rank, message(i, rank, 1 - rank, bytes), in}}, in);
+          };
+          first = launch(1000 + i);
+          std::thread courier([&] {
+            std::this_thread::sleep_for(std::chrono::microseconds(50 * (i % 5)));
+            second = launch(10);
+          });
+          EXPECT_TRUE(first->wait().equal(message(i, 1 - rank, rank, 1000 + i)));
+          courier.join();
+          EXPECT_TRUE(second->wait().equal(message(i, 1 - rank, rank, 10)));
+        }
+      },
+      milliseconds(3000));
+  EXPECT_THAT(said, testing::Each(""));
+}
+
 TEST(DirectLinks, SayWhoIsGoneSilentOrOutOfStep) {
   const auto exchange = [](DirectLinks& links, int64_t peer, int64_t bytes) {
     const at::Tensor in = at::zeros({bytes}, at::kByte);
