@@ -64,7 +64,7 @@ void run(const Options& options) {
                                        .waves = ranks.experts.waves,
                                        .combine = ranks.experts.combine,
                                        .seed = bench.seed,
-                                       .traced = true}));
+                                       .traced = !options.trace.empty()}));
     }
   if (!options.trace.empty()) write_traces(options, report, ranks);
   if (!ranks.leads()) return;

@@ -18,8 +18,11 @@
 namespace farskip::comm {
 namespace {
 
-/// Up to so many bytes to all other ranks together go over sockets of our own (see DirectLinks).
-constexpr int64_t kDirectBytes = 32 << 10;
+/// Up to so many bytes to all other ranks together go over sockets of our own (see DirectLinks). At
+/// 1 Gbit/s 32 KiB then take two ranks 0.4 ms in place of 0.95, and 64 KiB 0.7 in place of 1.3
+/// (bench/link_check, 2026-11-26). Of larger ones the kernel does not hold several before they are
+/// read, so that they would not travel while the rank computes.
+constexpr int64_t kDirectBytes = 64 << 10;
 
 class GlooWork : public Work {
  public:

@@ -13,8 +13,9 @@ namespace {
 /// the ring is ahead (bench/link_check, 2026-11-26).
 constexpr int64_t kDirectBytes = 256 << 10;
 
-/// Up to so many bytes, what everybody sends to everybody is gathered in one operation.
-constexpr int64_t kTogetherBytes = 32 << 10;
+/// Up to so many bytes, what everybody sends to everybody is gathered in one operation, which for
+/// small messages takes less.
+constexpr int64_t kTogetherBytes = 64 << 10;
 
 /// own, at its rank's place among the others' [N - 1, ...].
 std::vector<at::Tensor> by_rank(const at::Tensor& own, const at::Tensor& others, int64_t rank) {

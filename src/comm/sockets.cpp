@@ -21,7 +21,7 @@ namespace farskip::comm {
 namespace {
 
 using Addresses = std::unique_ptr<addrinfo, decltype(&freeaddrinfo)>;
-constexpr int kBufferBytes = 256 << 10;  ///< of what the kernel takes before anything is sent on
+constexpr int kBufferBytes = 256 << 10;  ///< asked of the kernel for each direction
 
 constexpr auto kManners = std::chrono::seconds(2);  ///< in which whoever connects says who it is
 
@@ -50,6 +50,7 @@ void prepare(const util::UniqueFd& connection) {
   setsockopt(connection.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
   setsockopt(connection.get(), SOL_SOCKET, SO_TIMESTAMPNS, &on, sizeof on);
   setsockopt(connection.get(), SOL_SOCKET, SO_SNDBUF, &buffer, sizeof buffer);
+  setsockopt(connection.get(), SOL_SOCKET, SO_RCVBUF, &buffer, sizeof buffer);
 }
 
 /// Waits until the socket is ready; false if it is not in time.

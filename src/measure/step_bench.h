@@ -28,7 +28,8 @@ struct StepBenchOptions {
   int64_t waves = 1;                   ///< of overlapped executions (see model::ExpertRanks)
   model::Combine combine = model::Combine::expert;
   uint64_t seed = 0;
-  bool traced = false;  ///< one more step a variant, whose timeline is kept
+  /// One more step of every variant, whose timeline is kept; else only of the bound.
+  bool traced = false;
 };
 
 /// Seconds, means over the ranks.

@@ -51,6 +51,10 @@ struct ExpertRanks {
   /// A layer's tokens go to the experts in so many parts, each with messages of its own: the
   /// experts of one run while the tokens of the next, or the outputs of the one before, travel.
   int64_t waves = 1;
+  /// Where all ranks know how many tokens there are, a wave has at least so many of them: of fewer,
+  /// reading the weights once more costs more than it hides. (64 sequences decode in 168 ms in one
+  /// wave and in 266 in two, in regular connectivity; docs/benchmarks/2026-11-26-messages.md.)
+  int64_t wave_tokens = 128;
   Combine combine = Combine::expert;
   /// Every rank has all tokens and a part of every matrix (see Share), and outputs are added up.
   std::shared_ptr<comm::Reducer> reducer = {};
@@ -58,17 +62,14 @@ struct ExpertRanks {
   int64_t rank() const { return courier ? courier->group().rank() : 0; }
   int64_t size() const { return courier ? courier->group().size() : 1; }
   bool gathers() const { return size() > 1 && transport == Transport::all_gather; }
+  /// In how many waves so many tokens go, at most `most`.
+  int64_t waves_of(int64_t tokens, int64_t most) const {
+    return std::clamp<int64_t>(tokens / wave_tokens, 1, most);
+  }
   /// A message that has just been launched, as the execution waits for it.
   comm::Pending launched(comm::Pending pending) const {
     return execution == Execution::blocking ? comm::Pending(pending.wait()) : std::move(pending);
   }
 };
-
-/// In how many waves so many tokens go, at most `most`: in fewer if one would get so few of them
-/// that reading the weights again costs more than it hides.
-inline int64_t waves_of(int64_t tokens, int64_t most) {
-  constexpr int64_t kFewest = 32;
-  return std::clamp<int64_t>(tokens / kFewest, 1, most);
-}
 
 }  // namespace farskip::model

@@ -42,7 +42,7 @@ void launch(Dispatched& sent, const MoeConfig& config, const DispatchOptions& op
 void launch_gather(Dispatched& sent, const DispatchOptions& options) {
   const comm::Splits& counts = options.counts;
   const int64_t tokens = std::accumulate(counts.begin(), counts.end(), int64_t{0});
-  const int64_t waves = waves_of(tokens, options.ranks.waves);
+  const int64_t waves = options.ranks.waves_of(tokens, options.ranks.waves);
   const auto begin = [&](int64_t rank, int64_t wave) { return counts[rank] * wave / waves; };
   for (int64_t w = 0; w < waves; ++w) {
     comm::Splits part;

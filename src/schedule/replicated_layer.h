@@ -42,8 +42,9 @@ class ReplicatedLayer : public TensorLayer {
   std::vector<Wave> waves(bool covered) const {
     const bool all_routed = is_moe() && !routed_rows().defined();
     if (covered && all_routed) return split(tokens(), 1);
-    const int64_t most = options().ranks.waves;
-    return split(tokens(), model::waves_of(tokens(), most > 1 && !all_routed ? 2 * most : most));
+    const model::ExpertRanks& ranks = options().ranks;
+    const int64_t most = ranks.waves > 1 && !all_routed ? 2 * ranks.waves : ranks.waves;
+    return split(tokens(), ranks.waves_of(tokens(), most));
   }
 
   using TensorLayer::shared;

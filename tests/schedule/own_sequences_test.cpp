@@ -99,8 +99,10 @@ Outcome run(const std::string& name, const Setting& setting, const std::vector<i
             const Rendezvous& rendezvous, const comm::Group& rows, const comm::Group& counts) {
   const at::NoGradGuard no_grad;
   const int64_t rank = rendezvous.rank(), size = rendezvous.size();
-  model::ExpertRanks ranks{
-      .execution = setting.execution, .wire = setting.wire, .waves = setting.waves};
+  model::ExpertRanks ranks{.execution = setting.execution,
+                           .wire = setting.wire,
+                           .waves = setting.waves,
+                           .wave_tokens = 32};
   if (size > 1)
     ranks.courier = std::make_shared<comm::Courier>(
         setting.late ? comm::delayed(rows, 17 + rank, std::chrono::microseconds(500)) : rows,

@@ -79,8 +79,10 @@ const at::Tensor& asked_rows() {
 Outcome run(const SharedModel& shared, const Setting& setting, const comm::Group& group) {
   const at::NoGradGuard no_grad;
   const int64_t rank = group.rank(), size = group.size(), ep = setting.ep ? setting.ep : size;
-  model::ExpertRanks ranks{
-      .execution = setting.execution, .wire = setting.wire, .waves = setting.waves};
+  model::ExpertRanks ranks{.execution = setting.execution,
+                           .wire = setting.wire,
+                           .waves = setting.waves,
+                           .wave_tokens = 32};
   model::Share share;
   if (size > 1) {
     ranks.reducer = std::make_shared<comm::Reducer>(
@@ -290,11 +292,12 @@ TEST(ReplicatedMessages, LongSumsGoInParts) {
         at::tensor({int64_t{23}, int64_t{47}, kRows * kLength - 1, int64_t{100}});
     found.clear();
     for (const auto execution : {Execution::overlapped, Execution::blocking})
-      found.push_back(forward(model, batch,
-                              {.connectivity = variant("farskip", 4),
-                               .ranks = {.execution = execution, .waves = 2, .reducer = reducer},
-                               .cache = &cache,
-                               .rows = rows}));
+      found.push_back(forward(
+          model, batch,
+          {.connectivity = variant("farskip", 4),
+           .ranks = {.execution = execution, .waves = 2, .wave_tokens = 32, .reducer = reducer},
+           .cache = &cache,
+           .rows = rows}));
     EXPECT_LT(relative_error(found[0], expected.index_select(0, rows)), 1e-4);
     EXPECT_TRUE(found[0].equal(found[1]));
   });
