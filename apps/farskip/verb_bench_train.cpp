@@ -37,6 +37,8 @@ void run(const Options& options) {
   const model::ModelConfig config = bench.read_config();
   const model::Connectivity converted = bench.converted(config);
   const Ranks ranks = join(bench.run, {bench.model_fact(config)});
+  util::require(!options.interleave || ranks.grid.ep > 1, "--interleave", "all experts on one rank",
+                "ranks that share the experts (farskip launch --ranks 2 -- ...)");
   model::Model model = bench.load_share(config, ranks, model::Residence::mapped).trainable();
 
   measure::StepReport report;

@@ -18,12 +18,6 @@
 namespace farskip::comm {
 namespace {
 
-/// Up to so many bytes to all other ranks together go over sockets of our own (see DirectLinks). At
-/// 1 Gbit/s 32 KiB then take two ranks 0.4 ms in place of 0.95, and 64 KiB 0.7 in place of 1.3
-/// (bench/link_check, 2026-11-26). Of larger ones the kernel does not hold several before they are
-/// read, so that they would not travel while the rank computes.
-constexpr int64_t kDirectBytes = 64 << 10;
-
 class GlooWork : public Work {
  public:
   GlooWork(c10::intrusive_ptr<c10d::Work> work, at::Tensor input, at::Tensor output)
@@ -84,21 +78,8 @@ class GlooBackend : public Backend {
   /// time. So what goes to lower ranks has connections of its own, and each carries data one way.
   std::unique_ptr<Work> all_to_all(at::Tensor input, at::Tensor output, std::vector<int64_t> sent,
                                    std::vector<int64_t> received) override {
-    // Both of two ranks know what goes either way; of more, none knows what others exchange.
-    if (size_ == 2) {
-      const int64_t peer = 1 - rank_;
-      const int64_t row = input.size(0) > 0    ? bytes_of(input) / input.size(0)
-                          : output.size(0) > 0 ? bytes_of(output) / output.size(0)
-                                               : 0;
-      if (std::max(sent[peer], received[peer]) * row <= kDirectBytes) {
-        const int64_t out = rank_ == 0 ? sent[0] : 0, in = rank_ == 0 ? received[0] : 0;
-        const int64_t own_out = rank_ == 0 ? 0 : sent[0], own_in = rank_ == 0 ? 0 : received[0];
-        output.narrow(0, own_in, received[rank_]).copy_(input.narrow(0, own_out, sent[rank_]));
-        const DirectLinks::Part part{peer, input.narrow(0, out, sent[peer]),
-                                     output.narrow(0, in, received[peer])};
-        return direct().exchange({part}, output);
-      }
-    }
+    if (small_between_two(input, output, sent, received))
+      return exchange_directly(input, std::move(output), sent, received);
     if (!downward_) downward_ = make_("/downward");  // every rank comes here at the same message
     const auto size = static_cast<int64_t>(sent.size());
     std::vector<int64_t> sent_down(size, 0), received_down(size, 0);
@@ -126,7 +107,7 @@ class GlooBackend : public Backend {
     return std::make_unique<GlooWork>(group_->allreduce(tensors), at::Tensor(), std::move(output));
   }
   std::unique_ptr<Work> all_gather(at::Tensor input, at::Tensor output) override {
-    if ((size_ - 1) * bytes_of(input) <= kDirectBytes) {
+    if ((size_ - 1) * bytes_of(input) <= kSmallBytes) {
       std::vector<DirectLinks::Part> parts;
       const int64_t rows = input.size(0);
       for (int64_t r = 0; r < size_; ++r) {
@@ -152,6 +133,26 @@ class GlooBackend : public Backend {
  private:
   static int64_t bytes_of(const at::Tensor& tensor) {
     return static_cast<int64_t>(tensor.nbytes());
+  }
+  /// Both of two ranks know what goes either way; of more, none knows what others exchange.
+  bool small_between_two(const at::Tensor& input, const at::Tensor& output,
+                         const std::vector<int64_t>& sent,
+                         const std::vector<int64_t>& received) const {
+    if (size_ != 2) return false;
+    const at::Tensor& some = input.size(0) > 0 ? input : output;
+    const int64_t row_bytes = some.size(0) > 0 ? bytes_of(some) / some.size(0) : 0;
+    return std::max(sent[1 - rank_], received[1 - rank_]) * row_bytes <= kSmallBytes;
+  }
+  std::unique_ptr<Work> exchange_directly(const at::Tensor& input, at::Tensor output,
+                                          const std::vector<int64_t>& sent,
+                                          const std::vector<int64_t>& received) {
+    const auto rows = [](const at::Tensor& x, const std::vector<int64_t>& splits, int64_t rank) {
+      return x.narrow(0, rank == 0 ? 0 : splits[0], splits[rank]);
+    };
+    const int64_t peer = 1 - rank_;
+    rows(output, received, rank_).copy_(rows(input, sent, rank_));
+    const DirectLinks::Part part{peer, rows(input, sent, peer), rows(output, received, peer)};
+    return direct().exchange({part}, std::move(output));
   }
   DirectLinks& direct() {
     if (!direct_) direct_ = meet_();  // every rank comes here at the same message

@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include "comm/backend.h"
 #include "comm/rank_sum.h"
 #include "comm/recorded_work.h"
 
@@ -11,11 +12,7 @@ namespace {
 /// Up to so many bytes to all other ranks, everybody sends its part to everybody: one step where a
 /// ring takes 2 (N - 1). Of two ranks at 1 Gbit/s it takes 64 KiB 1.4 ms against 3.6, and at 1 MiB
 /// the ring is ahead (bench/link_check, 2026-11-26).
-constexpr int64_t kDirectBytes = 256 << 10;
-
-/// Up to so many bytes, what everybody sends to everybody is gathered in one operation, which for
-/// small messages takes less.
-constexpr int64_t kTogetherBytes = 64 << 10;
+constexpr int64_t kCopiesBytes = 256 << 10;
 
 /// own, at its rank's place among the others' [N - 1, ...].
 std::vector<at::Tensor> by_rank(const at::Tensor& own, const at::Tensor& others, int64_t rank) {
@@ -53,14 +50,14 @@ Pending Reducer::all_reduce(const MessageName& name, const at::Tensor& x, at::Sc
   const at::Tensor sent = x.to(wire).contiguous();
   const auto bytes = static_cast<int64_t>(sent.nbytes());
   const at::ScalarType dtype = x.scalar_type();
-  if ((ranks - 1) * bytes > kDirectBytes) {
+  if ((ranks - 1) * bytes > kCopiesBytes) {
     Pending sum =
         recorded(name, 2 * (ranks - 1) * bytes / ranks, group().all_reduce(name.describe(), sent));
     if (wire == dtype) return sum;
     return finished(std::move(sum),
                     [dtype](const at::Tensor& received) { return received.to(dtype); });
   }
-  if ((ranks - 1) * bytes <= kTogetherBytes) {
+  if ((ranks - 1) * bytes <= kSmallBytes) {  // a gather takes the fastest way
     Pending both =
         recorded(name, (ranks - 1) * bytes, group().all_gather(name.describe(), sent.unsqueeze(0)));
     return finished(std::move(both), [dtype](const at::Tensor& received) {
