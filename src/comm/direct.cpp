@@ -1,164 +1,114 @@
 #include "comm/direct.h"
 
 #include <poll.h>
-#include <sys/socket.h>
-#include <sys/uio.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <condition_variable>
 #include <cstring>
-#include <ctime>
-#include <deque>
 #include <exception>
 #include <mutex>
+#include <thread>
 
+#include "comm/message_stream.h"
+#include "comm/message_threads.h"
 #include "comm/sockets.h"
 #include "util/error.h"
 
 namespace farskip::comm {
 namespace {
 
-/// Goes ahead of every message. Ranks of another byte order would disagree before.
-struct Header {
-  uint32_t number = 0;  ///< of the message on its connection
-  uint32_t bytes = 0;
-};
+/// What is awaited of one rank is left to the kernel up to so many bytes: several messages of a
+/// decode step. The kernel has room for more (sockets.cpp), and a thread that takes them away costs
+/// more than it gains.
+constexpr uint64_t kLeftToKernel = 128 << 10;
 
-/// One message on its way through one socket.
-struct Transfer {
-  Header header;
-  at::Tensor tensor;
-  size_t moved = 0;  ///< bytes, header first
-  bool done = false;
-  Clock::time_point arrival;
-
-  size_t total() const { return sizeof header + tensor.nbytes(); }
-  /// What is left.
-  std::array<iovec, 2> rest() {
-    const auto piece = [](void* data, size_t size, size_t from) {
-      from = std::min(from, size);
-      return iovec{static_cast<char*>(data) + from, size - from};
-    };
-    return {piece(&header, sizeof header, moved), piece(tensor.mutable_data_ptr(), tensor.nbytes(),
-                                                        moved - std::min(moved, sizeof header))};
-  }
-};
-using Transfers = std::deque<std::shared_ptr<Transfer>>;
-
-/// When the kernel got the last of the bytes that a recvmsg gave, on the steady clock.
-Clock::time_point arrival_of(const msghdr& message) {
-  for (cmsghdr* c = CMSG_FIRSTHDR(&message); c; c = CMSG_NXTHDR(const_cast<msghdr*>(&message), c)) {
-    if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_TIMESTAMPNS) continue;
-    timespec then, now;
-    std::memcpy(&then, CMSG_DATA(c), sizeof then);
-    clock_gettime(CLOCK_REALTIME, &now);
-    return Clock::now() - std::chrono::seconds(now.tv_sec - then.tv_sec) -
-           std::chrono::nanoseconds(now.tv_nsec - then.tv_nsec);
-  }
-  return Clock::now();
+util::UniqueFd new_bell() {
+  util::UniqueFd made(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (made.get() < 0) throw Error(util::concat("eventfd: ", std::strerror(errno)));
+  return made;
 }
-
-struct Peer {
-  int64_t rank = 0;
-  util::UniqueFd socket;
-  uint32_t sent = 0, expected = 0;  ///< messages so far
-  Transfers out, in;
-
-  std::string name() const { return util::concat("rank ", rank); }
-
-  /// Moves what can be moved at once.
-  void pump(bool receive) {
-    while (!out.empty() && push(*out.front())) out.pop_front();
-    while (receive && !in.empty() && pull(*in.front())) in.pop_front();
-  }
-
- private:
-  [[noreturn]] void lost(const char* doing) const {
-    throw Error(util::concat(doing, " ", name(), ": ", std::strerror(errno)));
-  }
-  /// True if the transfer is through.
-  bool push(Transfer& transfer) {
-    auto rest = transfer.rest();
-    msghdr message{};
-    message.msg_iov = rest.data();
-    message.msg_iovlen = rest.size();
-    const ssize_t moved = sendmsg(socket.get(), &message, MSG_DONTWAIT | MSG_NOSIGNAL);
-    if (moved < 0 && errno != EAGAIN && errno != EINTR) lost("sending to");
-    return move(transfer, moved);
-  }
-  bool pull(Transfer& transfer) {
-    auto rest = transfer.rest();
-    alignas(cmsghdr) char control[CMSG_SPACE(sizeof(timespec))];
-    msghdr message{};
-    message.msg_iov = rest.data();
-    message.msg_iovlen = rest.size();
-    message.msg_control = control;
-    message.msg_controllen = sizeof control;
-    const bool begun = transfer.moved >= sizeof(Header);
-    const ssize_t moved = recvmsg(socket.get(), &message, MSG_DONTWAIT);
-    if (moved == 0) throw Error(util::concat("connection closed by ", name()));
-    if (moved < 0 && errno != EAGAIN && errno != EINTR) lost("receiving from");
-    const bool done = move(transfer, moved);
-    if (!begun && transfer.moved >= sizeof(Header)) check(transfer.header);
-    if (done) transfer.arrival = arrival_of(message);
-    return done;
-  }
-  void check(const Header& found) {
-    const auto bytes = static_cast<uint32_t>(in.front()->tensor.nbytes());
-    if (found.number != expected || found.bytes != bytes)
-      throw Error(util::concat("found message ", found.number, " of ", found.bytes, " bytes from ",
-                               name(), ", expected message ", expected, " of ", bytes));
-    ++expected;
-  }
-  static bool move(Transfer& transfer, ssize_t moved) {
-    if (moved > 0) transfer.moved += static_cast<size_t>(moved);
-    return transfer.done = transfer.moved == transfer.total();
-  }
-};
 
 }  // namespace
 
 struct DirectLinks::State {
   std::mutex mutex;
-  std::vector<Peer> peers;  ///< by rank; the own place is empty
+  std::vector<MessageStream> peers;  ///< by rank; the own place is empty
   std::chrono::milliseconds timeout;
   std::exception_ptr failure;  ///< after which nothing goes on
-  /// Whether a thread sleeps until there is something to receive: nobody else takes it then, or
-  /// that thread would sleep on.
+
+  /// Whether a thread sleeps until there is something to move. Nobody else receives then: that
+  /// thread would sleep on.
   bool polled = false;
-  std::condition_variable woken;  ///< it has slept
+  std::condition_variable slept;       ///< it has woken up
+  util::UniqueFd bell = new_bell();    ///< wakes it
+  std::condition_variable needed;      ///< ... by the mover, a thread that has no other work
+  bool stopped = false;
+  std::thread mover;
 
   /// Moves what can be moved at once.
   void pump() {
     if (failure) return;
     try {
-      for (Peer& peer : peers) peer.pump(/*receive=*/!polled);
+      for (MessageStream& peer : peers) peer.pump(/*receives=*/!polled);
     } catch (...) {
       failure = std::current_exception();
     }
   }
-  /// Until something may have moved, or for a moment.
+  /// Whether there is more than the kernel can be left alone with.
+  bool needs_mover() const {
+    return !failure && std::any_of(peers.begin(), peers.end(), [](const MessageStream& peer) {
+             return peer.sending() || peer.awaited() > kLeftToKernel;
+           });
+  }
+  /// After a launch.
+  void call_mover() {
+    if (!needs_mover()) return;
+    if (!mover.joinable()) {
+      const MessageThreads threads(MessageThreads::Kind::move);
+      mover = std::thread([this] { move(); });
+    }
+    needed.notify_one();
+  }
+  /// What the sleeper waits for has changed.
+  void ring() const {
+    if (polled) eventfd_write(bell.get(), 1);
+  }
+  /// Until something may have moved, or for a while.
   void sleep(std::unique_lock<std::mutex>& lock, std::chrono::milliseconds most) {
     if (polled) {
-      woken.wait_for(lock, most);
+      slept.wait_for(lock, most);
       return;
     }
-    // What another thread launches meanwhile may have to be sent too, so not for long.
-    constexpr std::chrono::milliseconds kNap(20);
-    std::vector<pollfd> sockets;
-    for (const Peer& peer : peers) {
-      const int events = (peer.in.empty() ? 0 : POLLIN) | (peer.out.empty() ? 0 : POLLOUT);
-      if (events) sockets.push_back({peer.socket.get(), static_cast<short>(events), 0});
+    std::vector<pollfd> polls{{bell.get(), POLLIN, 0}};
+    for (MessageStream& peer : peers) {
+      peer.wake_seldom();
+      const int events = (peer.receiving() ? POLLIN : 0) | (peer.sending() ? POLLOUT : 0);
+      if (events) polls.push_back({peer.socket(), static_cast<short>(events), 0});
     }
     polled = true;
     lock.unlock();
-    poll(sockets.data(), sockets.size(), static_cast<int>(std::min(most, kNap).count()));
+    poll(polls.data(), polls.size(), static_cast<int>(most.count()));
     lock.lock();
     polled = false;
+    eventfd_t rung = 0;
+    eventfd_read(bell.get(), &rung);
     pump();
-    woken.notify_all();
+    slept.notify_all();
+  }
+
+ private:
+  /// The mover's life.
+  void move() {
+    std::unique_lock lock(mutex);
+    while (!stopped) {
+      if (needs_mover())
+        sleep(lock, timeout);
+      else
+        needed.wait(lock);
+    }
   }
 };
 
@@ -170,11 +120,13 @@ class DirectLinks::Exchange : public Work {
   void launch(const std::vector<Part>& parts) {
     const std::lock_guard lock(state_->mutex);
     for (const Part& part : parts) {
-      Peer& peer = state_->peers.at(part.peer);
-      if (part.sent.defined()) add(peer.out, part.sent).header.number = peer.sent++;
-      if (part.received.defined()) add(peer.in, part.received);
+      MessageStream& peer = state_->peers.at(part.peer);
+      if (part.sent.defined()) peer.send(added(part.sent));
+      if (part.received.defined()) peer.receive(added(part.received));
     }
     state_->pump();
+    state_->ring();
+    state_->call_mover();
   }
 
   at::Tensor wait() override {
@@ -205,17 +157,13 @@ class DirectLinks::Exchange : public Work {
     return std::all_of(transfers_.begin(), transfers_.end(),
                        [](const auto& transfer) { return transfer->done; });
   }
+  /// While a thread sleeps at the sockets, it is the one that moves.
   bool settled() const {
-    if (!done()) state_->pump();
+    if (!done() && !state_->polled) state_->pump();
     return done() || state_->failure;
   }
-  Transfer& add(Transfers& queue, const at::Tensor& tensor) {
-    auto transfer = std::make_shared<Transfer>();
-    transfer->header.bytes = static_cast<uint32_t>(tensor.nbytes());
-    transfer->tensor = tensor;
-    queue.push_back(transfer);
-    transfers_.push_back(transfer);
-    return *transfer;
+  std::shared_ptr<Transfer> added(const at::Tensor& tensor) {
+    return transfers_.emplace_back(std::make_shared<Transfer>(tensor));
   }
 
   std::shared_ptr<State> state_;
@@ -228,12 +176,18 @@ DirectLinks::DirectLinks(const c10::intrusive_ptr<c10d::Store>& store, const std
                          std::chrono::milliseconds timeout)
     : state_(std::make_shared<State>()) {
   state_->timeout = timeout;
-  state_->peers.resize(size);
   auto sockets = meet(*store, name, address, rank, size, timeout);
-  for (int64_t r = 0; r < size; ++r) {
-    state_->peers[r].rank = r;
-    state_->peers[r].socket = std::move(sockets[r]);
+  for (int64_t r = 0; r < size; ++r) state_->peers.emplace_back(r, std::move(sockets[r]));
+}
+
+DirectLinks::~DirectLinks() {
+  {
+    const std::lock_guard lock(state_->mutex);
+    state_->stopped = true;
+    state_->ring();
+    state_->needed.notify_one();
   }
+  if (state_->mover.joinable()) state_->mover.join();
 }
 
 std::unique_ptr<Work> DirectLinks::exchange(const std::vector<Part>& parts, at::Tensor output) {

@@ -1,4 +1,5 @@
-// Small messages over sockets that the computing thread itself writes and reads.
+// Messages over sockets of our own, which a thread that computes leaves to the kernel, or to one
+// thread that does nothing else.
 #pragma once
 #include <ATen/core/Tensor.h>
 #include <c10/util/intrusive_ptr.h>
@@ -18,8 +19,11 @@ class Store;
 namespace farskip::comm {
 
 /// A connection to each other rank. A launch leaves the bytes with the kernel, which carries them
-/// while the thread computes; a wait takes what has come. No other thread has a part in it, which
-/// is what a message of a few KiB costs most with Gloo: two changes of threads on either side.
+/// while the thread computes; a wait takes what has come. What the kernel can't hold, a thread of
+/// the links' moves: it sleeps until much of a message is there to be moved, and asks for no lock
+/// that another holds while it writes. (With Gloo, a message of a few KiB costs two changes of
+/// threads on either side, and a large one three times the processor's time:
+/// docs/benchmarks/2026-11-26-links.md.)
 class DirectLinks {
  public:
   /// Meets the others over the store under `name`, each at its own numeric `address`; every rank
@@ -27,6 +31,9 @@ class DirectLinks {
   DirectLinks(const c10::intrusive_ptr<c10d::Store>& store, const std::string& name,
               const std::string& address, int64_t rank, int64_t size,
               std::chrono::milliseconds timeout);
+  ~DirectLinks();
+  DirectLinks(const DirectLinks&) = delete;
+  DirectLinks& operator=(const DirectLinks&) = delete;
 
   /// What goes to another rank, and what comes from it: contiguous, on the CPU, of the same size in
   /// bytes on both ends; undefined: nothing.

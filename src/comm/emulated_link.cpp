@@ -110,6 +110,11 @@ void unshare_network() {
   write("/proc/self/gid_map", util::concat("0 ", group, " 1"));
 }
 
+void enter_or_throw(const util::UniqueFd& network) {
+  if (setns(network.get(), CLONE_NEWNET) != 0)
+    throw Error(util::concat("launch --link: setns: ", std::strerror(errno)));
+}
+
 }  // namespace
 
 LinkRate link_rate(const std::string& text) {
@@ -131,9 +136,10 @@ EmulatedNetwork::EmulatedNetwork(int64_t ranks, const LinkRate& rate) {
   util::require(ranks >= 1 && ranks <= kMostRanks, "launch --link", util::concat(ranks, " ranks"),
                 util::concat("1 to ", kMostRanks));
   const std::string ip = program("ip"), tc = program("tc");
-  const auto make = [&](Words words, const char* expected) {
-    words.insert(words.begin(), ip);
-    run(words, switch_.get(), expected);
+  const auto make = [&](const Words& words, const util::UniqueFd& other, const char* expected) {
+    Words all{ip};
+    all.insert(all.end(), words.begin(), words.end());
+    run(all, other.get(), expected);
   };
   // With a large bucket, messages up to its size pass at memory speed whenever it is full. The
   // latency bounds the queue behind it: what several ranks send to one must fit.
@@ -142,27 +148,45 @@ EmulatedNetwork::EmulatedNetwork(int64_t ranks, const LinkRate& rate) {
          util::concat(rate.bits_per_second, "bit"), "burst", "32kb", "latency", "200ms"},
         switch_.get(), "a kernel with token buckets (tbf)");
   };
+  const auto bring_up = [&](const std::string& device, const Words& more = {}) {
+    Words words{"link", "set", device, "mtu", kFrame, "gso_max_size", kTrain, "up"};
+    words.insert(words.end(), more.begin(), more.end());
+    make(words, switch_, "a kernel with veth and bridges");
+  };
+  const auto cable = [&](const std::string& far_end, const util::UniqueFd& there) {
+    make({"link", "add", kInterface, "type", "veth", "peer", "name", far_end, "netns",
+          "/proc/self/fd/3"},
+         there, "permission, and a kernel with veth");
+  };
+  const auto port = [](int64_t rank) { return util::concat("port", rank); };
+  const bool switched = ranks != 2;
   unshare_network();
   switch_ = own_namespace();
-  make({"link", "add", "switch", "type", "bridge"}, "permission, and a kernel with bridges");
-  make({"link", "set", "switch", "up"}, "a kernel with bridges");
+  if (switched) {
+    make({"link", "add", "switch", "type", "bridge"}, switch_,
+         "permission, and a kernel with bridges");
+    make({"link", "set", "switch", "up"}, switch_, "a kernel with bridges");
+  }
   for (int64_t rank = 0; rank < ranks; ++rank) {
-    const std::string port = util::concat("port", rank);
     unshare_network();
     ranks_.push_back(own_namespace());
-    make({"link", "set", "lo", "up"}, "a loopback interface");
-    make({"link", "add", kInterface, "type", "veth", "peer", "name", port, "netns",
-          "/proc/self/fd/3"},
-         "a kernel with veth");
-    make({"address", "add", util::concat(kAddresses, rank + 1, "/24"), "dev", kInterface}, "IPv4");
-    make({"link", "set", kInterface, "mtu", kFrame, "gso_max_size", kTrain, "up"},
-         "a kernel with veth");
+    if (switched)
+      cable(port(rank), switch_);
+    else if (rank == 1)
+      cable(kInterface, ranks_[0]);
+  }
+  for (int64_t rank = 0; rank < ranks; ++rank) {
+    enter_or_throw(ranks_[rank]);
+    make({"link", "set", "lo", "up"}, switch_, "a loopback interface");
+    make({"address", "add", util::concat(kAddresses, rank + 1, "/24"), "dev", kInterface}, switch_,
+         "IPv4");
+    bring_up(kInterface);
     limit(kInterface);
-    if (setns(switch_.get(), CLONE_NEWNET) != 0)
-      throw Error(util::concat("launch --link: setns: ", std::strerror(errno)));
-    make({"link", "set", port, "mtu", kFrame, "gso_max_size", kTrain, "master", "switch", "up"},
-         "a kernel with bridges");
-    limit(port);
+  }
+  enter_or_throw(switch_);
+  for (int64_t rank = 0; switched && rank < ranks; ++rank) {
+    bring_up(port(rank), {"master", "switch"});
+    limit(port(rank));
   }
 }
 

@@ -2,7 +2,6 @@
 
 #include <ATen/ATen.h>
 
-#include "comm/backend.h"
 #include "comm/rank_sum.h"
 #include "comm/recorded_work.h"
 
@@ -10,16 +9,8 @@ namespace farskip::comm {
 namespace {
 
 /// Up to so many bytes to all other ranks, everybody sends its part to everybody: one step where a
-/// ring takes 2 (N - 1). Of two ranks at 1 Gbit/s it takes 64 KiB 1.4 ms against 3.6, and at 1 MiB
-/// the ring is ahead (bench/link_check, 2026-11-26).
+/// ring takes 2 (N - 1). Of two ranks it takes no more bytes than a ring, so that those always do.
 constexpr int64_t kCopiesBytes = 256 << 10;
-
-/// own, at its rank's place among the others' [N - 1, ...].
-std::vector<at::Tensor> by_rank(const at::Tensor& own, const at::Tensor& others, int64_t rank) {
-  std::vector<at::Tensor> parts = others.unbind(0);
-  parts.insert(parts.begin() + rank, own);
-  return parts;
-}
 
 }  // namespace
 
@@ -50,31 +41,18 @@ Pending Reducer::all_reduce(const MessageName& name, const at::Tensor& x, at::Sc
   const at::Tensor sent = x.to(wire).contiguous();
   const auto bytes = static_cast<int64_t>(sent.nbytes());
   const at::ScalarType dtype = x.scalar_type();
-  if ((ranks - 1) * bytes > kCopiesBytes) {
-    Pending sum =
-        recorded(name, 2 * (ranks - 1) * bytes / ranks, group().all_reduce(name.describe(), sent));
-    if (wire == dtype) return sum;
-    return finished(std::move(sum),
-                    [dtype](const at::Tensor& received) { return received.to(dtype); });
-  }
-  if ((ranks - 1) * bytes <= kSmallBytes) {  // a gather takes the fastest way
-    Pending both =
+  if (ranks == 2 || (ranks - 1) * bytes <= kCopiesBytes) {
+    Pending copies =
         recorded(name, (ranks - 1) * bytes, group().all_gather(name.describe(), sent.unsqueeze(0)));
-    return finished(std::move(both), [dtype](const at::Tensor& received) {
+    return finished(std::move(copies), [dtype](const at::Tensor& received) {
       return sum_in_order(received.unbind(0)).to(dtype);
     });
   }
-  const int64_t rank = group().rank();
-  std::vector<int64_t> others(ranks, sent.numel());
-  others[rank] = 0;
-  Pending copies = recorded(
-      name, (ranks - 1) * bytes,
-      group().all_to_all(name.describe(), sent.view(-1).repeat({ranks - 1}), others, others));
-  return finished(std::move(copies), [sent, rank, ranks, dtype](const at::Tensor& received) {
-    std::vector<int64_t> shape = sent.sizes().vec();
-    shape.insert(shape.begin(), ranks - 1);
-    return sum_in_order(by_rank(sent, received.view(shape), rank)).to(dtype);
-  });
+  Pending sum =
+      recorded(name, 2 * (ranks - 1) * bytes / ranks, group().all_reduce(name.describe(), sent));
+  if (wire == dtype) return sum;
+  return finished(std::move(sum),
+                  [dtype](const at::Tensor& received) { return received.to(dtype); });
 }
 
 Pending Reducer::all_gather(const MessageName& name, const at::Tensor& x) {
