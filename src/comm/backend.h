@@ -10,12 +10,8 @@
 
 namespace farskip::comm {
 
-/// Up to so many bytes to all other ranks together, Gloo's backend takes sockets of our own (see
-/// DirectLinks) for gathers, and between two ranks for all-to-alls. At 1 Gbit/s 32 KiB then take
-/// two ranks 0.4 ms in place of 0.95, and 64 KiB 0.7 in place of 1.3 (bench/link_check,
-/// 2026-11-26). Of larger messages the kernel does not hold several before they are read, so that
-/// they would not travel while the rank computes.
-constexpr int64_t kSmallBytes = 64 << 10;
+/// Of a group's messages. Those in the background wait while others of this rank are on their way.
+enum class Urgency { now, background };
 
 /// A launch returns at once; its work keeps the tensors it is given until the wait, which returns
 /// `output`. Shapes are the caller's promise (see Group). Errors, at the launch or the wait, are

@@ -24,6 +24,11 @@ namespace {
 /// decode step. The kernel has room for more (sockets.cpp), and a thread that takes them away costs
 /// more than it gains.
 constexpr uint64_t kLeftToKernel = 128 << 10;
+/// What the kernel is asked to hold of what is sent. In the background, little: it can't be taken
+/// back when something urgent comes.
+constexpr int kMuch = 256 << 10, kLittle = 64 << 10;
+/// After which links in the background look again whether others are busy.
+constexpr std::chrono::milliseconds kHeld(1);
 
 util::UniqueFd new_bell() {
   util::UniqueFd made(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
@@ -37,6 +42,8 @@ struct DirectLinks::State {
   std::mutex mutex;
   std::vector<MessageStream> peers;  ///< by rank; the own place is empty
   std::chrono::milliseconds timeout;
+  Precedence precedence;
+  bool busy = false;           ///< ... and counted as that
   std::exception_ptr failure;  ///< after which nothing goes on
 
   /// Whether a thread sleeps until there is something to move. Nobody else receives then: that
@@ -52,10 +59,20 @@ struct DirectLinks::State {
   void pump() {
     if (failure) return;
     try {
-      for (MessageStream& peer : peers) peer.pump(/*receives=*/!polled);
+      for (MessageStream& peer : peers) peer.pump(!held(), /*receives=*/!polled);
     } catch (...) {
       failure = std::current_exception();
     }
+    count_busy(needs_mover());
+  }
+  /// Whether others go first.
+  bool held() const {
+    return precedence.urgency == Urgency::background && precedence.urgent &&
+           *precedence.urgent > 0;
+  }
+  void count_busy(bool now) {
+    if (now == std::exchange(busy, now) || !precedence.urgent) return;
+    if (precedence.urgency == Urgency::now) *precedence.urgent += now ? 1 : -1;
   }
   /// Whether there is more than the kernel can be left alone with.
   bool needs_mover() const {
@@ -83,9 +100,11 @@ struct DirectLinks::State {
       return;
     }
     std::vector<pollfd> polls{{bell.get(), POLLIN, 0}};
+    const bool sends = !held();
+    if (!sends) most = std::min(most, kHeld);
     for (MessageStream& peer : peers) {
       peer.wake_seldom();
-      const int events = (peer.receiving() ? POLLIN : 0) | (peer.sending() ? POLLOUT : 0);
+      const int events = (peer.receiving() ? POLLIN : 0) | (sends && peer.sending() ? POLLOUT : 0);
       if (events) polls.push_back({peer.socket(), static_cast<short>(events), 0});
     }
     polled = true;
@@ -173,10 +192,12 @@ class DirectLinks::Exchange : public Work {
 
 DirectLinks::DirectLinks(const c10::intrusive_ptr<c10d::Store>& store, const std::string& name,
                          const std::string& address, int64_t rank, int64_t size,
-                         std::chrono::milliseconds timeout)
+                         std::chrono::milliseconds timeout, Precedence precedence)
     : state_(std::make_shared<State>()) {
   state_->timeout = timeout;
-  auto sockets = meet(*store, name, address, rank, size, timeout);
+  state_->precedence = std::move(precedence);
+  const bool background = state_->precedence.urgency == Urgency::background;
+  auto sockets = meet(*store, name, address, rank, size, timeout, background ? kLittle : kMuch);
   for (int64_t r = 0; r < size; ++r) state_->peers.emplace_back(r, std::move(sockets[r]));
 }
 
@@ -184,6 +205,7 @@ DirectLinks::~DirectLinks() {
   {
     const std::lock_guard lock(state_->mutex);
     state_->stopped = true;
+    state_->count_busy(false);
     state_->ring();
     state_->needed.notify_one();
   }

@@ -4,12 +4,14 @@
 #include <ATen/core/Tensor.h>
 #include <c10/util/intrusive_ptr.h>
 
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "comm/backend.h"
 #include "comm/pending.h"
 
 namespace c10d {
@@ -17,6 +19,15 @@ class Store;
 }
 
 namespace farskip::comm {
+
+/// How many of a rank's links have messages on their way that keep a thread busy.
+using UrgentMessages = std::atomic<int64_t>;
+
+/// Links in the background send nothing while others of the same rank are busy.
+struct Precedence {
+  std::shared_ptr<UrgentMessages> urgent;  ///< of all links of the rank; null: these are alone
+  Urgency urgency = Urgency::now;
+};
 
 /// A connection to each other rank. A launch leaves the bytes with the kernel, which carries them
 /// while the thread computes; a wait takes what has come. What the kernel can't hold, a thread of
@@ -30,7 +41,7 @@ class DirectLinks {
   /// calls it. std::exception where they do not come.
   DirectLinks(const c10::intrusive_ptr<c10d::Store>& store, const std::string& name,
               const std::string& address, int64_t rank, int64_t size,
-              std::chrono::milliseconds timeout);
+              std::chrono::milliseconds timeout, Precedence precedence = {});
   ~DirectLinks();
   DirectLinks(const DirectLinks&) = delete;
   DirectLinks& operator=(const DirectLinks&) = delete;

@@ -11,7 +11,6 @@
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 
-#include "comm/direct.h"
 #include "comm/message_threads.h"
 #include "util/error.h"
 
@@ -121,7 +120,7 @@ GlooDevice gloo_device() {
 std::shared_ptr<Backend> gloo_backend(const GlooDevice& device,
                                       const c10::intrusive_ptr<c10d::Store>& store,
                                       const std::string& name, int64_t rank, int64_t size,
-                                      std::chrono::milliseconds timeout) {
+                                      std::chrono::milliseconds timeout, Precedence precedence) {
   const MessageThreads threads(MessageThreads::Kind::write);
   auto options = c10d::ProcessGroupGloo::Options::create(timeout);
   options->devices.push_back(device);
@@ -130,7 +129,7 @@ std::shared_ptr<Backend> gloo_backend(const GlooDevice& device,
       static_cast<int>(size), options);
   const auto meet = [=] {
     return std::make_unique<DirectLinks>(store, name + "/direct", address_of(device), rank, size,
-                                         timeout);
+                                         timeout, precedence);
   };
   return std::make_shared<GlooBackend>(rank, size, std::move(group), meet);
 }

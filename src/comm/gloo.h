@@ -7,6 +7,7 @@
 #include <string>
 
 #include "comm/backend.h"
+#include "comm/direct.h"
 
 namespace c10d {
 class Store;
@@ -26,6 +27,6 @@ GlooDevice gloo_device();
 std::shared_ptr<Backend> gloo_backend(const GlooDevice& device,
                                       const c10::intrusive_ptr<c10d::Store>& store,
                                       const std::string& name, int64_t rank, int64_t size,
-                                      std::chrono::milliseconds timeout);
+                                      std::chrono::milliseconds timeout, Precedence precedence);
 
 }  // namespace farskip::comm

@@ -58,14 +58,14 @@ void MessageStream::receive(std::shared_ptr<Transfer> transfer) {
   in_.push_back(std::move(transfer));
 }
 
-void MessageStream::pump(bool receives) {
+void MessageStream::pump(bool sends, bool receives) {
   const auto move_all = [](auto& queue, const auto& move) {
     for (; !queue.empty(); queue.pop_front()) {
       move(*queue.front());
       if (!queue.front()->done) return;
     }
   };
-  move_all(out_, [&](Transfer& transfer) { push(transfer); });
+  if (sends) move_all(out_, [&](Transfer& transfer) { push(transfer); });
   if (receives) move_all(in_, [&](Transfer& transfer) { pull(transfer); });
 }
 

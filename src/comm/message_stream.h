@@ -49,7 +49,7 @@ class MessageStream {
   void send(std::shared_ptr<Transfer> transfer);
   void receive(std::shared_ptr<Transfer> transfer);
   /// Moves what can be moved at once. Error for a peer that is gone or out of step.
-  void pump(bool receives);
+  void pump(bool sends, bool receives);
 
   bool sending() const { return !out_.empty(); }
   bool receiving() const { return !in_.empty(); }

@@ -23,13 +23,14 @@ struct Rendezvous::State {
   c10::Device device = c10::kCPU;
   int64_t made = 0;  ///< groups and agreements so far; every rank counts alike
   GlooDevice interface = {};
+  std::shared_ptr<UrgentMessages> urgent = std::make_shared<UrgentMessages>(0);
 
   std::string next_name() { return util::concat("farskip/", environment.attempt, "/", made++); }
-  Group make(const std::string& name, int64_t rank, int64_t size) {
+  Group make(const std::string& name, int64_t rank, int64_t size, Urgency urgency) {
     if (size == 1) return {};
     try {
       if (!interface) interface = gloo_device();
-      auto backend = gloo_backend(interface, store, name, rank, size, timeout);
+      auto backend = gloo_backend(interface, store, name, rank, size, timeout, {urgent, urgency});
       if (!device.is_cpu())
         backend = nccl_backend(std::move(backend), device, store, name, rank, size, timeout);
       return {std::move(backend), rank, size};
@@ -87,11 +88,11 @@ int64_t Rendezvous::size() const {
   return state_->environment.size;
 }
 
-Group Rendezvous::all() {
-  return state_->make(state_->next_name(), rank(), size());
+Group Rendezvous::all(Urgency urgency) {
+  return state_->make(state_->next_name(), rank(), size(), urgency);
 }
 
-Group Rendezvous::split(int64_t color) {
+Group Rendezvous::split(int64_t color, Urgency urgency) {
   const std::string name = state_->next_name(), own_color = std::to_string(color);
   std::vector<int64_t> members;
   if (size() == 1) return {};
@@ -107,7 +108,8 @@ Group Rendezvous::split(int64_t color) {
     throw comm_error("forming groups", rank(), size(), error);
   }
   const auto own = std::find(members.begin(), members.end(), rank()) - members.begin();
-  return state_->make(util::concat(name, "/", color), own, static_cast<int64_t>(members.size()));
+  return state_->make(util::concat(name, "/", color), own, static_cast<int64_t>(members.size()),
+                      urgency);
 }
 
 void Rendezvous::agree(const std::vector<std::pair<std::string, std::string>>& facts) {

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "comm/backend.h"
 #include "comm/group.h"
 #include "comm/launch_environment.h"
 
@@ -34,9 +35,9 @@ class Rendezvous {
   int64_t size() const;
 
   /// The group of all ranks.
-  Group all();
+  Group all(Urgency urgency = Urgency::now);
   /// One of the groups that ranks with the same `color` form, ordered by rank.
-  Group split(int64_t color);
+  Group split(int64_t color, Urgency urgency = Urgency::now);
 
   /// Facts that every rank must have alike (build, configuration, layout, checkpoint), each a name
   /// and a value. InputError, on every rank, that names a rank, the fact, and both values, unless

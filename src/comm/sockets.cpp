@@ -21,7 +21,7 @@ namespace farskip::comm {
 namespace {
 
 using Addresses = std::unique_ptr<addrinfo, decltype(&freeaddrinfo)>;
-constexpr int kBufferBytes = 256 << 10;  ///< asked of the kernel for each direction
+constexpr int kReceiveBuffer = 256 << 10;
 
 constexpr auto kManners = std::chrono::seconds(2);  ///< in which whoever connects says who it is
 
@@ -45,12 +45,12 @@ util::UniqueFd socket_for(const addrinfo& address, int flags) {
 }
 
 /// What the messages' sockets need.
-void prepare(const util::UniqueFd& connection) {
-  const int on = 1, buffer = kBufferBytes;
+void prepare(const util::UniqueFd& connection, int send_buffer) {
+  const int on = 1;
   setsockopt(connection.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
   setsockopt(connection.get(), SOL_SOCKET, SO_TIMESTAMPNS, &on, sizeof on);
-  setsockopt(connection.get(), SOL_SOCKET, SO_SNDBUF, &buffer, sizeof buffer);
-  setsockopt(connection.get(), SOL_SOCKET, SO_RCVBUF, &buffer, sizeof buffer);
+  setsockopt(connection.get(), SOL_SOCKET, SO_SNDBUF, &send_buffer, sizeof send_buffer);
+  setsockopt(connection.get(), SOL_SOCKET, SO_RCVBUF, &kReceiveBuffer, sizeof kReceiveBuffer);
 }
 
 /// Waits until the socket is ready; false if it is not in time.
@@ -124,7 +124,7 @@ int64_t greeted(const util::UniqueFd& connection, const std::string& password,
 
 std::vector<util::UniqueFd> meet(c10d::Store& store, const std::string& name,
                                  const std::string& address, int64_t rank, int64_t size,
-                                 std::chrono::milliseconds timeout) {
+                                 std::chrono::milliseconds timeout, int send_buffer) {
   const auto until = Clock::now() + timeout;
   const Addresses own = resolve(address, "0");
   const util::UniqueFd listener = socket_for(*own, SOCK_NONBLOCK);
@@ -161,7 +161,7 @@ std::vector<util::UniqueFd> meet(c10d::Store& store, const std::string& name,
     --missing;
   }
   for (int64_t peer = 0; peer < size; ++peer)
-    if (peer != rank) prepare(connections[peer]);
+    if (peer != rank) prepare(connections[peer], send_buffer);
   return connections;
 }
 

@@ -26,7 +26,13 @@ bool GradientQueue::run_one() {
   bytes_ -= item.bytes;
   item.work();
   if (--waiting_[item.gradient] == 0) waiting_.erase(item.gradient);
+  if (moved_) moved_();
   return true;
+}
+
+void GradientQueue::pass(int64_t layer) {
+  passed_ = layer;
+  if (moved_) moved_();
 }
 
 bool GradientQueue::holds(const at::Tensor& gradient) const {

@@ -31,6 +31,16 @@ class GradientQueue {
   /// Forgets what is left, after an error.
   void clear();
 
+  /// The backward pass is through with layer `layer` and all behind it: their contributions have
+  /// been pushed.
+  void pass(int64_t layer);
+  /// Called whenever a layer has been passed or a piece of work is done; empty: nobody.
+  void observe(std::function<void()> moved) { moved_ = std::move(moved); }
+  /// The first layer that has been passed since the last call of expect(); what was given there
+  /// before.
+  int64_t passed() const { return passed_; }
+  void expect(int64_t layers) { passed_ = layers; }
+
   int64_t bytes() const { return bytes_; }
   /// Most bytes that waited at once, since the last call.
   int64_t take_peak_bytes();
@@ -43,6 +53,8 @@ class GradientQueue {
   };
   int64_t most_bytes_;
   int64_t bytes_ = 0, peak_ = 0;
+  int64_t passed_ = 0;
+  std::function<void()> moved_;
   std::deque<Item> items_;
   std::unordered_map<const void*, int64_t> waiting_;  ///< contributions by gradient
 };

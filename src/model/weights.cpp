@@ -139,9 +139,14 @@ std::vector<Binding> bind(Weights& weights, const ModelConfig& config, const Sha
   check_share(config, share);
   Table table(share);
   weights.layers.resize(config.depth());
+  size_t known = 0;
+  const auto are_of = [&](int64_t layer) {
+    for (; known < table.bindings.size(); ++known) table.bindings[known].layer = layer;
+  };
   const std::vector<int64_t> words = {config.vocabulary, config.hidden};
   table.add(weights.embedding, "model.embed_tokens.weight", words, Role::matrix,
             rows(share.embedding));
+  are_of(-1);
   for (int64_t k = 0; k < config.depth(); ++k) {
     LayerWeights& layer = weights.layers[k];
     const LayerConfig& c = config.layers[k];
@@ -155,10 +160,12 @@ std::vector<Binding> bind(Weights& weights, const ModelConfig& config, const Sha
     } else {
       table.mlp(layer.dense, name + ".mlp", c.dense_width, config.hidden);
     }
+    are_of(k);
   }
   table.norm(weights.final_norm, "model.norm", config.hidden);
   if (!config.tied_embeddings)
     table.add(weights.head, "lm_head.weight", words, Role::matrix, rows(share.head));
+  are_of(config.depth());
   for (Binding& binding : table.bindings) binding.parameter->name = binding.name;
   return std::move(table.bindings);
 }

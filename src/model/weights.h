@@ -81,6 +81,7 @@ struct Binding {
   bool experts = false;  ///< stacked over the experts that this rank holds, not over all
   bool wide = false;     ///< held in float32 (float64 for float64) whatever the model's dtype
   std::vector<Piece> pieces = {};
+  int64_t layer = -1;  ///< that it is of; -1: the embedding, the depth: what comes after the layers
 
   /// The piece's part of a tensor with this binding's shape.
   at::Tensor view(const at::Tensor& stacked, const Piece& piece) const;

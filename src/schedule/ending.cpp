@@ -54,6 +54,7 @@ void Ending::gradient(int64_t chunk, const at::Tensor& d_hidden) {
 }
 
 void Ending::backward(std::vector<at::Tensor> roots, std::vector<at::Tensor> gradients) {
+  if (const auto& queue = model_.weights.final_norm.queue) queue->pass(model_.config.depth());
   const auto add = [&](const at::Tensor& root, const at::Tensor& gradient) {
     if (!root.defined()) return;
     roots.push_back(root);

@@ -1,6 +1,7 @@
 // The player of the layer program that computes: every part of one layer on tensors.
 #pragma once
 #include "model/attention.h"
+#include "model/differentiable.h"
 #include "model/moe.h"
 #include "model/ops.h"
 #include "schedule/forward.h"
@@ -145,7 +146,7 @@ class TensorLayer {
   /// The steps of attention_prepare(), for some of its tokens.
   at::Tensor attention_norm(const at::Tensor& x) {
     enter(Part::attention_prepare);
-    return model::rms_norm(x, weights_.attention_norm, norm_eps_);
+    return model::rms_norm(told_by_gradient(x), weights_.attention_norm, norm_eps_);
   }
   model::PreparedAttention attention_keys(const at::Tensor& h, int64_t begin) const {
     model::PreparedAttention prepared;
@@ -181,6 +182,19 @@ class TensorLayer {
   /// x, whose gradient begins the part's backward.
   at::Tensor marked(const at::Tensor& x, Part part) {
     return options_.parts && x.defined() ? options_.parts->entered_by_gradient(x, part, index_) : x;
+  }
+  /// x, which the layer begins with. Autograd runs nodes in the reverse order of their making, so
+  /// that when x has its gradient all weights of the layer have theirs.
+  at::Tensor told_by_gradient(const at::Tensor& x) const {
+    const auto& queue = options_.ranks.queue;
+    if (!queue || !model::needs_graph(x)) return x;
+    return model::differentiable(
+        [&] { return x.detach(); },
+        [queue, layer = index_](const at::Tensor& dx) -> model::InputGradients {
+          queue->pass(layer);
+          return {dx};
+        },
+        x);
   }
   at::Tensor mlp_norm(const at::Tensor& x) {
     return model::rms_norm(x, weights_.mlp_norm, norm_eps_);

@@ -11,7 +11,7 @@
 namespace farskip::train {
 namespace {
 
-constexpr int64_t kBucketBytes = int64_t{32} << 20;
+constexpr int64_t kBucketBytes = int64_t{8} << 20;
 constexpr size_t kInFlight = 3;  ///< buckets
 
 using Part = comm::MessageName::Part;
@@ -31,8 +31,10 @@ struct Place {
   }
 };
 
+}  // namespace
+
 /// Launches and finishes buckets in order, a few at a time.
-class Pipeline {
+class GradientSync::Pipeline {
  public:
   using Finish = std::function<void(const at::Tensor&)>;
   explicit Pipeline(comm::MessageLog* log) : log_(log) {}
@@ -50,6 +52,11 @@ class Pipeline {
   void finish() {
     while (!waiting_.empty()) finish_one();
   }
+  /// Whether one can be added without waiting.
+  bool has_room() {
+    while (!waiting_.empty() && waiting_.front().first.arrived()) finish_one();
+    return waiting_.size() < kInFlight;
+  }
 
  private:
   void finish_one() {
@@ -61,11 +68,13 @@ class Pipeline {
   std::deque<std::pair<comm::Pending, Finish>> waiting_;
 };
 
-}  // namespace
+GradientSync::~GradientSync() = default;
 
-GradientSync::GradientSync(model::Model& model, const comm::Grid& grid) : world_(grid.world) {
+GradientSync::GradientSync(model::Model& model, const comm::Grid& grid)
+    : world_(grid.world), depth_(model.config.depth()) {
   const auto bindings = model::bind(model.weights, model.config, model.share);
   std::vector<bool> experts;
+  std::vector<int64_t> layers;
   for (const model::Binding& binding : bindings) {
     if (!binding.parameter->trained()) continue;
     const comm::Group& group = binding.experts ? grid.expert_replicas : grid.replicas;
@@ -75,6 +84,7 @@ GradientSync::GradientSync(model::Model& model, const comm::Grid& grid) : world_
                       std::min((group.rank() + 1) * each, size),
                       binding.experts ? model.share.experts.index * size : 0});
     experts.push_back(binding.experts);
+    layers.push_back(binding.layer);
   }
   // The last parameters' gradients are whole first.
   for (size_t i = owned_.size(); i-- > 0;) {
@@ -95,6 +105,7 @@ GradientSync::GradientSync(model::Model& model, const comm::Grid& grid) : world_
       bucket = buckets_.rbegin();
     }
     bucket->members.push_back(i);
+    bucket->layer = layers[i];
     bucket->part += part_size(owned_[i], *bucket);
   }
 }
@@ -155,29 +166,47 @@ void GradientSync::spread(const Bucket& bucket, const at::Tensor& received) {
   });
 }
 
+bool GradientSync::waits(const Bucket& bucket, const model::GradientQueue* queue) const {
+  return queue && std::any_of(bucket.members.begin(), bucket.members.end(), [&](size_t i) {
+           return queue->holds(owned_[i].parameter->gradient);
+         });
+}
+
+void GradientSync::launch_next() {
+  const Bucket& bucket = buckets_[next_];
+  const at::Tensor parts = parts_of_gradients(bucket);
+  const std::vector<int64_t> splits(bucket.group.size(), bucket.part);
+  reduction_->add(
+      {static_cast<int64_t>(next_++), Part::gradients}, to_others(bucket.group, parts),
+      [&](const std::string& what) { return bucket.group.all_to_all(what, parts, splits, splits); },
+      [this, &bucket](const at::Tensor& received) { add_up(bucket, received); });
+  peak_bytes_ = std::max(peak_bytes_, static_cast<int64_t>(2 * kInFlight * parts.nbytes()));
+}
+
+void GradientSync::begin(model::GradientQueue& queue) {
+  reduction_ = std::make_unique<Pipeline>(log_);
+  queue.expect(depth_ + 1);
+  queue.observe([this, &queue] {
+    const at::NoGradGuard no_grad;
+    while (next_ < buckets_.size() && buckets_[next_].layer >= queue.passed() &&
+           !waits(buckets_[next_], &queue) && reduction_->has_room())
+      launch_next();
+  });
+}
+
 void GradientSync::reduce(model::GradientQueue* queue) {
-  at::NoGradGuard no_grad;
-  Pipeline pipeline(log_);
-  int64_t number = 0;
-  for (const Bucket& bucket : buckets_) {
-    const auto waits = [&] {
-      return queue && std::any_of(bucket.members.begin(), bucket.members.end(), [&](size_t i) {
-               return queue->holds(owned_[i].parameter->gradient);
-             });
-    };
-    while (waits()) queue->run_one();
-    const at::Tensor parts = parts_of_gradients(bucket);
-    const std::vector<int64_t> splits(bucket.group.size(), bucket.part);
-    pipeline.add(
-        {number++, Part::gradients}, to_others(bucket.group, parts),
-        [&](const std::string& what) {
-          return bucket.group.all_to_all(what, parts, splits, splits);
-        },
-        [&](const at::Tensor& received) { add_up(bucket, received); });
-    peak_bytes_ = std::max(peak_bytes_, static_cast<int64_t>(2 * kInFlight * parts.nbytes()));
+  const at::NoGradGuard no_grad;
+  if (queue) queue->observe({});
+  if (!reduction_) reduction_ = std::make_unique<Pipeline>(log_);
+  early_ = static_cast<int64_t>(next_);
+  while (next_ < buckets_.size()) {
+    while (waits(buckets_[next_], queue)) queue->run_one();
+    launch_next();
   }
   if (queue) queue->drain();
-  pipeline.finish();
+  reduction_->finish();
+  reduction_.reset();
+  next_ = 0;
 }
 
 double GradientSync::norm(const AdamW& optimizer) const {

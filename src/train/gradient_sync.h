@@ -10,15 +10,19 @@
 
 namespace farskip::train {
 
-/// On one rank there is nothing to exchange. Messages go in buckets over groups of their own, and
-/// only when the last expert message of a step is through: they never delay one.
+/// On one rank there is nothing to exchange. Messages go in buckets over groups of their own, in the
+/// background (comm::Urgency): expert messages go first.
 class GradientSync {
  public:
   /// `model` must outlive it; its trained parameters stay the same tensors.
   GradientSync(model::Model& model, const comm::Grid& grid);
+  ~GradientSync();
 
   /// What this rank updates: a part of each parameter that others hold too, all of the rest.
   const std::vector<Owned>& owned() const { return owned_; }
+  /// Before the last backward pass of a step: from now on, a bucket is launched as soon as that pass
+  /// is through with its layers and nothing for it is waiting in the queue, a few at a time.
+  void begin(model::GradientQueue& queue);
   /// Afterwards the gradients of what this rank owns are the sums over the ranks. Works off the
   /// queue on the way, and launches a bucket as soon as nothing for it is waiting there.
   void reduce(model::GradientQueue* queue);
@@ -32,6 +36,8 @@ class GradientSync {
 
   /// Where messages are recorded as they are waited for; null: nowhere. Must outlive its use.
   void record(comm::MessageLog* log) { log_ = log; }
+  /// Buckets of the last reduction that were launched during the backward pass.
+  int64_t early() const { return early_; }
   /// Most bytes of buckets in flight at once, sent and received.
   int64_t peak_bytes() const { return peak_bytes_; }
 
@@ -41,7 +47,11 @@ class GradientSync {
     comm::Group group;
     std::vector<size_t> members;  ///< of owned_, the last parameters first
     int64_t part = 0;             ///< elements of one rank's part, filled up to be equally many
+    int64_t layer = 0;            ///< the first that it has something of
   };
+  class Pipeline;
+  bool waits(const Bucket& bucket, const model::GradientQueue* queue) const;
+  void launch_next();
   /// Elements of a rank's part of a parameter, filled up.
   static int64_t part_size(const Owned& one, const Bucket& bucket);
   /// f(parameter, rank, place) for each rank's part of each member, in order.
@@ -56,6 +66,10 @@ class GradientSync {
   std::vector<Owned> owned_;
   std::vector<Bucket> buckets_;
   std::vector<size_t> alone_;  ///< of owned_: no other rank has them
+  int64_t depth_;
+  std::unique_ptr<Pipeline> reduction_;  ///< from begin() or reduce() on
+  size_t next_ = 0;                      ///< bucket of it
+  int64_t early_ = 0;
   comm::MessageLog* log_ = nullptr;
   int64_t peak_bytes_ = 0;
 };

@@ -78,15 +78,17 @@ Trainer::StepFigures Trainer::train_step() {
   const Rows mine = rows.slice(options_.grid.rank() * own, own);
   bool finite = true;
   // To the end even if it is lost: the other ranks wait for this one's messages.
+  const int64_t passes = (own + options_.micro_rows - 1) / options_.micro_rows;
   schedule::run_micro_batches(
-      (own + options_.micro_rows - 1) / options_.micro_rows, options_.turns.get(),
+      passes, options_.turns.get(),
       [&](int64_t i) {
         const int64_t begin = i * options_.micro_rows;
         const Rows micro = mine.slice(begin, std::min(options_.micro_rows, own - begin));
         return task_.forward(micro, 1.0 / static_cast<double>(figures.learnt),
                              static_cast<double>(micro.count()) / static_cast<double>(count));
       },
-      [&](std::unique_ptr<Pass>& pass, int64_t) {
+      [&](std::unique_ptr<Pass>& pass, int64_t i) {
+        if (options_.queue && i + 1 == passes) sync_.begin(*options_.queue);
         const MicroStep part = pass->finish();
         figures.loss += part.loss;
         figures.auxiliary += part.auxiliary;
@@ -135,6 +137,7 @@ void Trainer::record_messages(nlohmann::ordered_json& record) {
   add("experts_backward", [&](const auto& name) { return of_experts(name) && name.backward; });
   add("gradients", [](const auto& name) { return name.part == Part::gradients; });
   add("weights", [](const auto& name) { return name.part == Part::weights; });
+  if (record.contains("gradients")) record["gradients"]["early_messages"] = sync_.early();
   messages_.messages.clear();
   if (options_.grid.size() > 1) record["reduction_bytes"] = sync_.peak_bytes();
   if (options_.grid.courier) record["message_bytes"] = options_.grid.courier->take_peak_bytes();

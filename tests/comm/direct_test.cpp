@@ -1,4 +1,4 @@
-// Small messages over sockets of our own: contents, order, failures.
+// Messages over sockets of our own: contents, order, precedence, failures.
 #include "comm/direct.h"
 
 #include <ATen/ATen.h>
@@ -7,6 +7,8 @@
 #include <gtest/gtest.h>
 #include <sys/socket.h>
 
+#include <array>
+#include <atomic>
 #include <nlohmann/json.hpp>
 #include <random>
 #include <thread>
@@ -99,6 +101,49 @@ TEST(DirectLinks, LetOneThreadLaunchWhileAnotherWaits) {
       },
       milliseconds(3000));
   EXPECT_THAT(said, testing::Each(""));
+}
+
+TEST(DirectLinks, InTheBackgroundGiveWayToBusyOnes) {
+  const auto store = c10::make_intrusive<c10d::HashStore>();
+  std::array<std::thread, 2> ranks;
+  std::atomic<int> ready = 0;
+  for (int64_t rank = 0; rank < 2; ++rank)
+    ranks[rank] = std::thread([&, rank] {
+      const auto urgent = std::make_shared<UrgentMessages>(0);
+      const auto links = [&](const char* name, Urgency urgency) {
+        return std::make_unique<DirectLinks>(store, name, "127.0.0.1", rank, 2,
+                                             milliseconds(20000), Precedence{urgent, urgency});
+      };
+      const auto first = links("first", Urgency::now), second = links("second", Urgency::background);
+      const at::Tensor small = at::zeros({1000}, at::kByte), large = at::zeros({3000000}, at::kByte);
+      const auto launch = [&](DirectLinks& by, const at::Tensor& in) {
+        return by.exchange({{1 - rank, message(0, rank, 1 - rank, in.numel()), in}}, in);
+      };
+      const auto together = [&](int step) {
+        for (++ready; ready < 2 * step;) std::this_thread::yield();
+      };
+      auto waited = launch(*first, small);
+      EXPECT_EQ(*urgent, 0) << "the kernel has it";
+      EXPECT_TRUE(waited->wait().equal(message(0, 1 - rank, rank, 1000)));
+      together(1);
+      std::unique_ptr<Work> ahead;
+      if (rank == 0) {
+        ahead = launch(*first, large);
+        EXPECT_EQ(*urgent, 1) << "the other rank sends nothing yet";
+      }
+      auto held = launch(*second, at::zeros({3000000}, at::kByte));
+      together(2);
+      if (rank == 1) {
+        std::this_thread::sleep_for(milliseconds(100));
+        EXPECT_FALSE(held->arrived()) << "rank 0 is busy";
+        ahead = launch(*first, large);
+      }
+      EXPECT_TRUE(ahead->wait().equal(message(0, 1 - rank, rank, 3000000)));
+      EXPECT_TRUE(held->wait().equal(message(0, 1 - rank, rank, 3000000)));
+      EXPECT_EQ(*urgent, 0);
+      together(3);
+    });
+  for (std::thread& rank : ranks) rank.join();
 }
 
 TEST(DirectLinks, SayWhoIsGoneSilentOrOutOfStep) {

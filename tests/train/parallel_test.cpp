@@ -205,6 +205,43 @@ TEST(RanksTogether, GoOnWithAnotherNumberOfRanks) {
   }
 }
 
+TEST(RanksTogether, AddUpALayersGradientsWhileOthersAreComputed) {
+  const at::AutoGradMode gradients(true);
+  comm::Rendezvous::threads(2, [&](comm::Rendezvous& rendezvous) {
+    const comm::Grid grid = comm::make_grid(rendezvous, 1);
+    model::Model model = model::load_model(golden("deepseek_v2"), at::kFloat).trainable();
+    const auto queue = std::make_shared<model::GradientQueue>(1 << 20);
+    const double own = static_cast<double>(grid.rank() + 1);
+    for (const model::Parameter* parameter : model.parameters()) parameter->gradient.fill_(own);
+    GradientSync sync(model, grid);
+    const auto expect_sums = [&] {
+      for (const Owned& one : sync.owned())
+        EXPECT_TRUE(one.parameter->gradient.view({-1})
+                        .slice(0, one.begin, one.end)
+                        .eq(3)
+                        .all()
+                        .item<bool>())
+            << one.parameter->name;
+    };
+    sync.begin(*queue);
+    // What waits in the queue is not launched, whatever has been passed.
+    const at::Tensor& norm = model.weights.final_norm.gradient;
+    queue->push(norm, 8, [&] {});
+    queue->pass(model.config.depth());
+    queue->pass(-1);
+    queue->run_one();
+    sync.reduce(queue.get());
+    EXPECT_EQ(sync.early(), 2) << "one bucket of experts, one of the rest";
+    expect_sums();
+    for (const model::Parameter* parameter : model.parameters()) parameter->gradient.fill_(own);
+    sync.begin(*queue);
+    queue->pass(model.config.depth());
+    sync.reduce(queue.get());
+    EXPECT_EQ(sync.early(), 0) << "a bucket with something of the first layers is not whole";
+    expect_sums();
+  });
+}
+
 TEST(RanksTogether, ShareTheOptimizersState) {
   int64_t alone = 0;
   for (const auto& [ranks, ep] : {std::pair<int64_t, int64_t>{1, 1}, {2, 2}, {4, 2}, {4, 1}}) {
