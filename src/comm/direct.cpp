@@ -49,9 +49,9 @@ struct DirectLinks::State {
   /// Whether a thread sleeps until there is something to move. Nobody else receives then: that
   /// thread would sleep on.
   bool polled = false;
-  std::condition_variable slept;       ///< it has woken up
-  util::UniqueFd bell = new_bell();    ///< wakes it
-  std::condition_variable needed;      ///< ... by the mover, a thread that has no other work
+  std::condition_variable slept;     ///< it has woken up
+  util::UniqueFd bell = new_bell();  ///< wakes it
+  std::condition_variable needed;    ///< ... by the mover, a thread that has no other work
   bool stopped = false;
   std::thread mover;
 
@@ -67,8 +67,7 @@ struct DirectLinks::State {
   }
   /// Whether others go first.
   bool held() const {
-    return precedence.urgency == Urgency::background && precedence.urgent &&
-           *precedence.urgent > 0;
+    return precedence.urgency == Urgency::background && precedence.urgent && *precedence.urgent > 0;
   }
   void count_busy(bool now) {
     if (now == std::exchange(busy, now) || !precedence.urgent) return;
@@ -77,8 +76,8 @@ struct DirectLinks::State {
   /// Whether there is more than the kernel can be left alone with.
   bool needs_mover() const {
     return !failure && std::any_of(peers.begin(), peers.end(), [](const MessageStream& peer) {
-             return peer.sending() || peer.awaited() > kLeftToKernel;
-           });
+      return peer.sending() || peer.awaited() > kLeftToKernel;
+    });
   }
   /// After a launch.
   void call_mover() {

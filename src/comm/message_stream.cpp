@@ -39,8 +39,8 @@ std::array<iovec, 2> Transfer::rest() {
     from = std::min(from, size);
     return iovec{static_cast<char*>(data) + from, size - from};
   };
-  return {piece(&header, sizeof header, moved),
-          piece(tensor.mutable_data_ptr(), tensor.nbytes(), moved - std::min(moved, sizeof header))};
+  return {piece(&header, sizeof header, moved), piece(tensor.mutable_data_ptr(), tensor.nbytes(),
+                                                      moved - std::min(moved, sizeof header))};
 }
 
 void Transfer::move(ssize_t bytes) {

@@ -6,8 +6,8 @@
 
 #include <algorithm>
 
-#include "kernels/accumulate.h"
 #include "kernels/parallel.h"
+#include "kernels/product.h"
 
 namespace farskip::kernels {
 
@@ -18,8 +18,9 @@ namespace {
 // rows would have it build for ever. So the number is rounded up to a bucket.
 constexpr int64_t kBucket = 16;
 
-int64_t bucket(const at::Tensor& x, int64_t rows) {
-  return x.element_size() == 2 ? (rows + kBucket - 1) / kBucket * kBucket : rows;
+int64_t bucket(const at::Tensor& x, int64_t rows, const at::Tensor& factor) {
+  if (x.element_size() != 2 || better_wide(x.slice(0, 0, rows), factor)) return rows;
+  return (rows + kBucket - 1) / kBucket * kBucket;
 }
 
 // Rows begin .. end and zeros after them, `rows` in all.
@@ -91,13 +92,12 @@ at::Tensor product_of_each(const at::Tensor& x, const std::vector<int64_t>& offs
     const int64_t limit = experts[last - 1].end;
     for (size_t i = first; i < last; ++i) {
       const auto& [e, begin, end] = experts[i];
-      const int64_t some = bucket(x, end - begin);
+      const int64_t some = bucket(x, end - begin, factor(e));
       if (begin + some <= limit) {
-        at::Tensor out = y.slice(0, begin, begin + some);
-        at::mm_out(out, x.slice(0, begin, begin + some), factor(e));
+        product_into(y.slice(0, begin, begin + some), x.slice(0, begin, begin + some), factor(e));
       } else {
         y.slice(0, begin, end)
-            .copy_(at::mm(padded(x, begin, end, some), factor(e)).slice(0, 0, end - begin));
+            .copy_(product(padded(x, begin, end, some), factor(e)).slice(0, 0, end - begin));
       }
     }
   });
@@ -121,17 +121,11 @@ void grouped_weight_gradient(const at::Tensor& grad, const at::Tensor& x,
   const std::vector<Expert> experts = experts_with_rows(offsets);
   const bool same_dtype = accumulator.scalar_type() == x.scalar_type();
   share_out(experts, x, [&](size_t first, size_t last) {
-    at::Tensor product;
-    if (!same_dtype) product = at::empty({grad.size(1), x.size(1)}, x.options());
     for (size_t i = first; i < last; ++i) {
       const auto& [e, begin, end] = experts[i];
-      if (same_dtype) {
-        accumulator[e].addmm_(grad.slice(0, begin, end).t(), x.slice(0, begin, end));
-      } else {
-        const int64_t some = bucket(x, end - begin);
-        at::mm_out(product, padded(grad, begin, end, some).t(), padded(x, begin, end, some));
-        accumulate(accumulator[e], product);
-      }
+      const int64_t some =
+          same_dtype ? end - begin : bucket(grad, end - begin, x.slice(0, begin, end).t());
+      add_product(accumulator[e], padded(grad, begin, end, some).t(), padded(x, begin, end, some));
     }
   });
 }

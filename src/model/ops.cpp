@@ -4,6 +4,7 @@
 #include <ATen/Parallel.h>
 
 #include "kernels/grouped_linear.h"
+#include "kernels/product.h"
 #include "kernels/rms_norm.h"
 #include "kernels/rope.h"
 #include "kernels/small_linear.h"
@@ -17,15 +18,11 @@ int64_t bytes_of(const at::Tensor& a, const at::Tensor& b) {
   return static_cast<int64_t>(a.nbytes() + b.nbytes());
 }
 
-/// gradient += a^T b; in one product where the dtypes agree.
+/// gradient += a^T b.
 void accumulate_product(const Parameter& parameter, const at::Tensor& a, const at::Tensor& b) {
   if (!parameter.trained()) return;
   parameter.contribute(bytes_of(a, b), [parameter, a, b] {
-    if (a.scalar_type() == parameter.gradient.scalar_type()) {
-      parameter.gradient.detach().addmm_(a.t(), b);
-    } else {
-      parameter.accumulate(at::mm(a.t(), b));
-    }
+    kernels::add_product(parameter.gradient.detach(), a.t(), b);
   });
 }
 
@@ -50,7 +47,7 @@ at::Tensor linear_value(const at::Tensor& x, const at::Tensor& weight, const at:
     const at::Tensor y = kernels::small_linear(x, weight);
     return bias.defined() ? y + bias : y;
   }
-  return at::linear(x, weight, bias.defined() ? std::optional(bias) : std::nullopt);
+  return kernels::linear(x, weight, bias);
 }
 
 }  // namespace
@@ -58,16 +55,13 @@ at::Tensor linear_value(const at::Tensor& x, const at::Tensor& weight, const at:
 at::Tensor linear(const at::Tensor& x, const Parameter& weight, const Parameter& bias) {
   if (!needs_graph(x, weight.value)) return linear_value(x, weight.value, bias.value);
   return differentiable(
-      [&] {
-        return at::linear(x, weight.value,
-                          bias.defined() ? std::optional(bias.value) : std::nullopt);
-      },
+      [&] { return kernels::linear(x, weight.value, bias.value); },
       [x, weight, bias](const at::Tensor& dy) -> InputGradients {
         accumulate_product(weight, dy, x.detach());
         if (bias.trained())
           bias.contribute(static_cast<int64_t>(dy.nbytes()),
                           [bias, dy] { bias.accumulate(dy.sum(0)); });
-        return {x.requires_grad() ? at::mm(dy, weight.value) : at::Tensor(), {}};
+        return {x.requires_grad() ? kernels::product(dy, weight.value) : at::Tensor(), {}};
       },
       x, weight.value);
 }

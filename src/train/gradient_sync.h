@@ -10,8 +10,8 @@
 
 namespace farskip::train {
 
-/// On one rank there is nothing to exchange. Messages go in buckets over groups of their own, in the
-/// background (comm::Urgency): expert messages go first.
+/// On one rank there is nothing to exchange. Messages go in buckets over groups of their own, in
+/// the background (comm::Urgency): expert messages go first.
 class GradientSync {
  public:
   /// `model` must outlive it; its trained parameters stay the same tensors.
@@ -20,8 +20,8 @@ class GradientSync {
 
   /// What this rank updates: a part of each parameter that others hold too, all of the rest.
   const std::vector<Owned>& owned() const { return owned_; }
-  /// Before the last backward pass of a step: from now on, a bucket is launched as soon as that pass
-  /// is through with its layers and nothing for it is waiting in the queue, a few at a time.
+  /// Before the last backward pass of a step: from now on, a bucket is launched as soon as that
+  /// pass is through with its layers and nothing for it is waiting in the queue, a few at a time.
   void begin(model::GradientQueue& queue);
   /// Afterwards the gradients of what this rank owns are the sums over the ranks. Works off the
   /// queue on the way, and launches a bucket as soon as nothing for it is waiting there.

@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "kernels/accumulate.h"
+#include "kernels/product.h"
 #include "util/error.h"
 
 namespace farskip::train {
@@ -59,7 +59,7 @@ class Chunks {
 
 /// Logits / tau in the wide type, as a tensor that may be overwritten.
 at::Tensor scaled_logits(const at::Tensor& hidden, const at::Tensor& head, double temperature) {
-  at::Tensor logits = at::mm(hidden, head.t());
+  at::Tensor logits = kernels::product(hidden, head.t());
   logits = logits.to(wide(logits.scalar_type()));
   if (temperature != 1) logits.div_(temperature);
   return logits;
@@ -86,8 +86,7 @@ void add_head_gradient(const at::Tensor& gradient, const at::Tensor& d, const at
   const int64_t block = std::max<int64_t>(1, kBlockBytes / row_bytes);
   for (int64_t begin = 0; begin < vocabulary; begin += block) {
     const int64_t size = std::min(block, vocabulary - begin);
-    kernels::accumulate(gradient.narrow(0, begin, size),
-                        at::mm(d.narrow(1, begin, size).t(), hidden));
+    kernels::add_product(gradient.narrow(0, begin, size), d.narrow(1, begin, size).t(), hidden);
   }
 }
 
@@ -144,7 +143,7 @@ HeadLoss head_loss(const HeadInput& input, const model::Parameter& head_paramete
     }
     student.reset();
     d = d.mul_(scale).to(hidden.scalar_type());
-    put(result.grad_hidden, at::mm(d, head));
+    put(result.grad_hidden, kernels::product(d, head));
     if (head_parameter.trained())
       head_parameter.contribute(static_cast<int64_t>(d.nbytes() + rows.nbytes()),
                                 [gradient = head_parameter.gradient.detach(), d, rows] {

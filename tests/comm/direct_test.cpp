@@ -111,11 +111,13 @@ TEST(DirectLinks, InTheBackgroundGiveWayToBusyOnes) {
     ranks[rank] = std::thread([&, rank] {
       const auto urgent = std::make_shared<UrgentMessages>(0);
       const auto links = [&](const char* name, Urgency urgency) {
-        return std::make_unique<DirectLinks>(store, name, "127.0.0.1", rank, 2,
-                                             milliseconds(20000), Precedence{urgent, urgency});
+        return std::make_unique<DirectLinks>(store, name, "127.0.0.1", rank, 2, milliseconds(20000),
+                                             Precedence{urgent, urgency});
       };
-      const auto first = links("first", Urgency::now), second = links("second", Urgency::background);
-      const at::Tensor small = at::zeros({1000}, at::kByte), large = at::zeros({3000000}, at::kByte);
+      const auto first = links("first", Urgency::now),
+                 second = links("second", Urgency::background);
+      const at::Tensor small = at::zeros({1000}, at::kByte),
+                       large = at::zeros({3000000}, at::kByte);
       const auto launch = [&](DirectLinks& by, const at::Tensor& in) {
         return by.exchange({{1 - rank, message(0, rank, 1 - rank, in.numel()), in}}, in);
       };
