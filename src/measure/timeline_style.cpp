@@ -61,6 +61,7 @@ rect[data-tip]:hover, rect.shown { filter: brightness(1.15); stroke: var(--ink) 
 #tip::first-line { font-weight: bold }
 #tip:empty { display: none }
 .help { margin-top: 10px; font-size: 13px }
+.chart:not(:has(rect[data-b])), .chart:not(:has(rect[data-b])) + .help { visibility: hidden }
 @media (max-width: 760px) { body { padding: 12px } h1 { font-size: 18px }
   .cards { grid-template-columns: 1fr 1fr; gap: 8px } .card { padding: 8px 10px }
   .card b { font-size: 20px } .help { display: none } }

@@ -218,17 +218,20 @@ void GradientSync::update(AdamW& optimizer, double learning_rate, double gradien
   at::NoGradGuard no_grad;
   Pipeline pipeline(log_);
   int64_t number = 0;
+  auto alone = alone_.begin();  // what fills the waits
+  const auto update = [&](size_t i) { optimizer.update(i, learning_rate, gradient_scale); };
   optimizer.begin_step();
   for (const Bucket& bucket : buckets_) {
-    for (const size_t i : bucket.members) optimizer.update(i, learning_rate, gradient_scale);
+    std::for_each(bucket.members.begin(), bucket.members.end(), update);
     const at::Tensor values = own_values(bucket);
+    while (alone != alone_.end() && !pipeline.has_room()) update(*alone++);
     pipeline.add(
         {number++, Part::weights},
         (bucket.group.size() - 1) * static_cast<int64_t>(values.nbytes()),
         [&](const std::string& what) { return bucket.group.all_gather(what, values); },
         [&](const at::Tensor& received) { spread(bucket, received); });
   }
-  for (const size_t i : alone_) optimizer.update(i, learning_rate, gradient_scale);
+  std::for_each(alone, alone_.end(), update);
   pipeline.finish();
 }
 
