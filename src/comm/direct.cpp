@@ -10,7 +10,9 @@
 #include <cstring>
 #include <exception>
 #include <mutex>
+#include <numeric>
 #include <thread>
+#include <utility>
 
 #include "comm/message_stream.h"
 #include "comm/message_threads.h"
@@ -43,17 +45,17 @@ struct DirectLinks::State {
   std::vector<MessageStream> peers;  ///< by rank; the own place is empty
   std::chrono::milliseconds timeout;
   Precedence precedence;
-  bool busy = false;           ///< ... and counted as that
+  bool busy = false;           ///< counted among the urgent
   std::exception_ptr failure;  ///< after which nothing goes on
 
-  /// Whether a thread sleeps until there is something to move. Nobody else receives then: that
-  /// thread would sleep on.
+  /// Whether a thread, the poller, sleeps until there is something to move. Nobody else receives
+  /// then: it would sleep on.
   bool polled = false;
-  std::condition_variable slept;     ///< it has woken up
-  util::UniqueFd bell = new_bell();  ///< wakes it
-  std::condition_variable needed;    ///< ... by the mover, a thread that has no other work
+  util::UniqueFd bell = new_bell();  ///< wakes the poller
+  std::condition_variable woken;     ///< the poller was
+  std::thread mover;                 ///< polls while needs_mover(), started when that first is so
+  std::condition_variable needed;    ///< the mover is, or it is to end
   bool stopped = false;
-  std::thread mover;
 
   /// Moves what can be moved at once.
   void pump() {
@@ -88,21 +90,27 @@ struct DirectLinks::State {
     }
     needed.notify_one();
   }
-  /// What the sleeper waits for has changed.
+  /// Bytes so far, of all messages.
+  uint64_t moved() const {
+    return std::accumulate(
+        peers.begin(), peers.end(), uint64_t{0},
+        [](uint64_t sum, const MessageStream& peer) { return sum + peer.moved(); });
+  }
+  /// What the poller waits for has changed.
   void ring() const {
     if (polled) eventfd_write(bell.get(), 1);
   }
   /// Until something may have moved, or for a while.
   void sleep(std::unique_lock<std::mutex>& lock, std::chrono::milliseconds most) {
     if (polled) {
-      slept.wait_for(lock, most);
+      woken.wait_for(lock, most);
       return;
     }
     std::vector<pollfd> polls{{bell.get(), POLLIN, 0}};
     const bool sends = !held();
-    if (!sends) most = std::min(most, kHeld);
     for (MessageStream& peer : peers) {
       peer.wake_seldom();
+      if (peer.sending() && !sends) most = std::min(most, kHeld);
       const int events = (peer.receiving() ? POLLIN : 0) | (sends && peer.sending() ? POLLOUT : 0);
       if (events) polls.push_back({peer.socket(), static_cast<short>(events), 0});
     }
@@ -114,7 +122,7 @@ struct DirectLinks::State {
     eventfd_t rung = 0;
     eventfd_read(bell.get(), &rung);
     pump();
-    slept.notify_all();
+    woken.notify_all();
   }
 
  private:
@@ -148,9 +156,11 @@ class DirectLinks::Exchange : public Work {
   }
 
   at::Tensor wait() override {
-    const auto until = Clock::now() + state_->timeout;
     std::unique_lock lock(state_->mutex);
-    while (!settled()) {
+    auto until = Clock::now() + state_->timeout;
+    for (uint64_t before = 0; !settled();) {
+      if (const uint64_t moved = state_->moved(); moved != std::exchange(before, moved))
+        until = Clock::now() + state_->timeout;  // slow is not silent
       const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(until - Clock::now());
       if (left.count() <= 0)
         throw Error(util::concat("timed out after ", state_->timeout.count(), " ms"));

@@ -43,9 +43,13 @@ std::array<iovec, 2> Transfer::rest() {
                                                       moved - std::min(moved, sizeof header))};
 }
 
-void Transfer::move(ssize_t bytes) {
-  if (bytes > 0) moved += static_cast<uint64_t>(bytes);
-  done = left() == 0;
+/// `moved`: as a system call says, -1 where nothing could be moved. -> bytes
+uint64_t MessageStream::advance(Transfer& transfer, ssize_t moved) {
+  const auto bytes = static_cast<uint64_t>(std::max<ssize_t>(moved, 0));
+  transfer.moved += bytes;
+  transfer.done = transfer.left() == 0;
+  moved_ += bytes;
+  return bytes;
 }
 
 void MessageStream::send(std::shared_ptr<Transfer> transfer) {
@@ -76,7 +80,7 @@ void MessageStream::push(Transfer& transfer) {
   message.msg_iovlen = rest.size();
   const ssize_t moved = sendmsg(socket(), &message, MSG_DONTWAIT | MSG_NOSIGNAL);
   if (moved < 0 && errno != EAGAIN && errno != EINTR) lost("sending to");
-  transfer.move(moved);
+  advance(transfer, moved);
 }
 
 void MessageStream::pull(Transfer& transfer) {
@@ -91,8 +95,7 @@ void MessageStream::pull(Transfer& transfer) {
   const ssize_t moved = recvmsg(socket(), &message, MSG_DONTWAIT);
   if (moved == 0) throw Error(util::concat("connection closed by rank ", peer_));
   if (moved < 0 && errno != EAGAIN && errno != EINTR) lost("receiving from");
-  transfer.move(moved);
-  if (moved > 0) awaited_ -= static_cast<uint64_t>(moved);
+  awaited_ -= advance(transfer, moved);
   if (!begun && transfer.begun()) check(transfer);
   if (transfer.done) transfer.arrival = arrival_of(message);
 }

@@ -36,7 +36,6 @@ struct Transfer {
  private:
   friend class MessageStream;
   std::array<iovec, 2> rest();
-  void move(ssize_t bytes);
 };
 
 /// Both directions of a connection. Nothing here blocks.
@@ -55,6 +54,8 @@ class MessageStream {
   bool receiving() const { return !in_.empty(); }
   /// Bytes that are still to come of what is queued.
   uint64_t awaited() const { return awaited_; }
+  /// Bytes so far, both ways.
+  uint64_t moved() const { return moved_; }
   int socket() const { return socket_.get(); }
   /// From now on, the socket counts as readable when enough of the message at hand is there that
   /// waking somebody is worth it: a large one comes in packets of which each would.
@@ -63,6 +64,7 @@ class MessageStream {
  private:
   void push(Transfer& transfer);
   void pull(Transfer& transfer);
+  uint64_t advance(Transfer& transfer, ssize_t moved);
   [[noreturn]] void lost(const char* doing) const;
   void check(const Transfer& transfer);
 
@@ -70,7 +72,7 @@ class MessageStream {
   util::UniqueFd socket_;
   uint64_t sent_ = 0, expected_ = 0;  ///< messages so far
   std::deque<std::shared_ptr<Transfer>> out_, in_;
-  uint64_t awaited_ = 0;
+  uint64_t awaited_ = 0, moved_ = 0;
   int low_water_ = 1;  ///< bytes, as the kernel has it
 };
 

@@ -172,6 +172,22 @@ TEST(DirectLinks, SayWhoIsGoneSilentOrOutOfStep) {
   EXPECT_THAT(said[0], HasSubstr("timed out after 300 ms"));
 }
 
+TEST(DirectLinks, WaitForWhoIsSlowAsLongAsSomethingComes) {
+  const auto said = on_ranks(
+      2,
+      [](int64_t rank, DirectLinks& links) {
+        std::vector<std::unique_ptr<Work>> works;
+        for (int i = 0; i < 4; ++i) {
+          if (rank == 1) std::this_thread::sleep_for(milliseconds(300));
+          const at::Tensor in = at::zeros({100}, at::kByte);
+          works.push_back(links.exchange({{1 - rank, message(i, rank, 1 - rank, 100), in}}, in));
+        }
+        EXPECT_TRUE(works.back()->wait().equal(message(3, 1 - rank, rank, 100)));
+      },
+      milliseconds(800));
+  EXPECT_THAT(said, testing::Each(""));
+}
+
 TEST(DirectLinks, TurnStrangersAway) {
   const auto store = c10::make_intrusive<c10d::HashStore>();
   std::vector<util::UniqueFd> found;
