@@ -20,8 +20,8 @@ struct LinkRate {
 LinkRate link_rate(const std::string& text);
 
 /// A switch and one cable a rank, each limited to the rate in both directions by a token bucket
-/// (frame headers count, as on a wire); between two ranks one cable, which does the same for half
-/// of the processor time that the ranks compute with. IPv4; nothing leads out.
+/// (frame headers count, as on a wire); between two ranks one cable, which does the same and leaves
+/// more of the processors to what the ranks compute. IPv4; nothing leads out.
 ///
 /// All of it is anonymous: network namespaces that only this process, and the ranks once they have
 /// entered, hold on to. Nothing can collide with what the machine has, and the kernel takes it
