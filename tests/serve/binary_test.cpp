@@ -211,7 +211,8 @@ TEST_P(ServeOnRanks, AnswersAsOneRankUntilOneIsLost) {
     const auto response = Client(port).post("/v1/completions", body.dump());
     EXPECT_EQ(response.status, 200) << response.body;
     std::vector<std::string> texts;
-    for (const Json& choice : response.json()["choices"]) texts.push_back(choice["text"]);
+    const Json answered = response.json();
+    for (const Json& choice : answered["choices"]) texts.push_back(choice["text"]);
     return texts;
   };
   std::vector<std::future<std::vector<std::string>>> found;
