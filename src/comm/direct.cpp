@@ -2,7 +2,6 @@
 
 #include <poll.h>
 #include <sys/eventfd.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -26,9 +25,9 @@ namespace {
 /// decode step. The kernel has room for more (sockets.cpp), and a thread that takes them away costs
 /// more than it gains.
 constexpr uint64_t kLeftToKernel = 128 << 10;
-/// What the kernel is asked to hold of what is sent. In the background, little: it can't be taken
-/// back when something urgent comes.
-constexpr int kMuch = 256 << 10, kLittle = 64 << 10;
+/// What the kernel is asked to hold of what is sent in the background: little, because it can't be
+/// taken back when something urgent comes.
+constexpr int kBackgroundBuffer = 64 << 10;
 /// After which links in the background look again whether others are busy.
 constexpr std::chrono::milliseconds kHeld(1);
 
@@ -206,7 +205,8 @@ DirectLinks::DirectLinks(const c10::intrusive_ptr<c10d::Store>& store, const std
   state_->timeout = timeout;
   state_->precedence = std::move(precedence);
   const bool background = state_->precedence.urgency == Urgency::background;
-  auto sockets = meet(*store, name, address, rank, size, timeout, background ? kLittle : kMuch);
+  auto sockets = meet(*store, name, address, rank, size, timeout,
+                      background ? kBackgroundBuffer : kSocketBuffer);
   for (int64_t r = 0; r < size; ++r) state_->peers.emplace_back(r, std::move(sockets[r]));
 }
 

@@ -51,33 +51,22 @@ class GlooBackend : public Backend {
 
   std::unique_ptr<Work> all_to_all(at::Tensor input, at::Tensor output, std::vector<int64_t> sent,
                                    std::vector<int64_t> received) override {
-    std::vector<DirectLinks::Part> parts;
     int64_t from = 0, to = 0;
-    for (int64_t r = 0; r < size_; from += sent[r], to += received[r], ++r) {
-      const at::Tensor out = input.narrow(0, from, sent[r]);
-      const at::Tensor in = output.narrow(0, to, received[r]);
-      if (r == rank_)
-        in.copy_(out);
-      else
-        parts.push_back({r, out, in});
-    }
-    return direct().exchange(parts, std::move(output));
+    return exchange(std::move(output), [&](int64_t r, const at::Tensor& whole) {
+      const std::pair rows{input.narrow(0, from, sent[r]), whole.narrow(0, to, received[r])};
+      from += sent[r];
+      to += received[r];
+      return rows;
+    });
   }
   std::unique_ptr<Work> all_reduce(at::Tensor output) override {
     std::vector<at::Tensor> tensors{output};
     return std::make_unique<GlooWork>(group_->allreduce(tensors), at::Tensor(), std::move(output));
   }
   std::unique_ptr<Work> all_gather(at::Tensor input, at::Tensor output) override {
-    std::vector<DirectLinks::Part> parts;
-    const int64_t rows = input.size(0);
-    for (int64_t r = 0; r < size_; ++r) {
-      const at::Tensor of_rank = output.narrow(0, r * rows, rows);
-      if (r == rank_)
-        of_rank.copy_(input);
-      else
-        parts.push_back({r, input, of_rank});
-    }
-    return direct().exchange(parts, std::move(output));
+    return exchange(std::move(output), [&](int64_t r, const at::Tensor& whole) {
+      return std::pair{input, whole.narrow(0, r * input.size(0), input.size(0))};
+    });
   }
   std::unique_ptr<Work> broadcast(at::Tensor output, int64_t root) override {
     std::vector<at::Tensor> tensors{output};
@@ -88,9 +77,20 @@ class GlooBackend : public Backend {
   }
 
  private:
-  DirectLinks& direct() {
+  /// rows_of(rank, output) -> what goes to the rank, and where what comes from it belongs; asked
+  /// for in the order of the ranks.
+  template <class RowsOf>
+  std::unique_ptr<Work> exchange(at::Tensor output, const RowsOf& rows_of) {
+    std::vector<DirectLinks::Part> parts;
+    for (int64_t r = 0; r < size_; ++r) {
+      const auto [sent, received] = rows_of(r, output);
+      if (r == rank_)
+        received.copy_(sent);
+      else
+        parts.push_back({r, sent, received});
+    }
     if (!direct_) direct_ = meet_();  // every rank comes here at the same message
-    return *direct_;
+    return direct_->exchange(parts, std::move(output));
   }
 
   int64_t rank_, size_;

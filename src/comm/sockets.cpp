@@ -21,7 +21,6 @@ namespace farskip::comm {
 namespace {
 
 using Addresses = std::unique_ptr<addrinfo, decltype(&freeaddrinfo)>;
-constexpr int kReceiveBuffer = 256 << 10;
 
 constexpr auto kManners = std::chrono::seconds(2);  ///< in which whoever connects says who it is
 
@@ -50,7 +49,7 @@ void prepare(const util::UniqueFd& connection, int send_buffer) {
   setsockopt(connection.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
   setsockopt(connection.get(), SOL_SOCKET, SO_TIMESTAMPNS, &on, sizeof on);
   setsockopt(connection.get(), SOL_SOCKET, SO_SNDBUF, &send_buffer, sizeof send_buffer);
-  setsockopt(connection.get(), SOL_SOCKET, SO_RCVBUF, &kReceiveBuffer, sizeof kReceiveBuffer);
+  setsockopt(connection.get(), SOL_SOCKET, SO_RCVBUF, &kSocketBuffer, sizeof kSocketBuffer);
 }
 
 /// Waits until the socket is ready; false if it is not in time.

@@ -11,7 +11,6 @@
 namespace farskip::train {
 namespace {
 
-constexpr int64_t kBucketBytes = int64_t{8} << 20;
 constexpr size_t kInFlight = 3;  ///< buckets
 
 using Part = comm::MessageName::Part;
@@ -70,7 +69,7 @@ class GradientSync::Pipeline {
 
 GradientSync::~GradientSync() = default;
 
-GradientSync::GradientSync(model::Model& model, const comm::Grid& grid)
+GradientSync::GradientSync(model::Model& model, const comm::Grid& grid, int64_t bucket_bytes)
     : world_(grid.world), depth_(model.config.depth()) {
   const auto bindings = model::bind(model.weights, model.config, model.share);
   std::vector<bool> experts;
@@ -100,7 +99,7 @@ GradientSync::GradientSync(model::Model& model, const comm::Grid& grid)
       return one.group.backend() == group.backend() &&
              first.value.scalar_type() == parameter.value.scalar_type();
     });
-    if (bucket == buckets_.rend() || bucket->part * group.size() * bytes >= kBucketBytes) {
+    if (bucket == buckets_.rend() || bucket->part * group.size() * bytes >= bucket_bytes) {
       buckets_.push_back({group, {}, 0});
       bucket = buckets_.rbegin();
     }

@@ -14,8 +14,9 @@ namespace farskip::train {
 /// the background (comm::Urgency): expert messages go first.
 class GradientSync {
  public:
-  /// `model` must outlive it; its trained parameters stay the same tensors.
-  GradientSync(model::Model& model, const comm::Grid& grid);
+  /// `model` must outlive it; its trained parameters stay the same tensors. A bucket has so many
+  /// bytes of gradients, or those of one parameter that has more.
+  GradientSync(model::Model& model, const comm::Grid& grid, int64_t bucket_bytes = 8 << 20);
   ~GradientSync();
 
   /// What this rank updates: a part of each parameter that others hold too, all of the rest.

@@ -56,7 +56,7 @@ Trainer::Trainer(model::Model& model, const model::Connectivity& connectivity, T
       validation_(validation),
       directory_(directory),
       options_(std::move(options)),
-      sync_(model, options_.grid),
+      sync_(model, options_.grid, options_.bucket_bytes),
       optimizer_(sync_.owned(), options_.adamw),
       stopping_(options_.patience, options_.delta, options_.higher_is_better) {
   util::require(loader.rows() % options_.grid.size() == 0, "--batch-tokens",
