@@ -27,8 +27,9 @@ constexpr int64_t kMostRanks = 254;
 /// Bytes of a frame's payload: as clusters have it, and so that the bucket, which counts frame by
 /// frame, takes less of the processor time that the ranks compute with.
 constexpr const char* kFrame = "9000";
-/// Frames that travel as one: less than the bucket holds, or it would take them apart.
-constexpr const char* kTrain = "27000";
+/// Frames that travel as one, as many as a card takes to send at once: less than the bucket holds,
+/// or it would take them apart. Each costs a timer's interrupt, which leaves the virtual machine.
+constexpr const char* kTrain = "63000";
 
 using Words = std::vector<std::string>;
 
@@ -145,7 +146,7 @@ EmulatedNetwork::EmulatedNetwork(int64_t ranks, const LinkRate& rate) {
   // latency bounds the queue behind it: what several ranks send to one must fit.
   const auto limit = [&](const std::string& device) {
     run({tc, "qdisc", "add", "dev", device, "root", "tbf", "rate",
-         util::concat(rate.bits_per_second, "bit"), "burst", "32kb", "latency", "200ms"},
+         util::concat(rate.bits_per_second, "bit"), "burst", "64kb", "latency", "200ms"},
         switch_.get(), "a kernel with token buckets (tbf)");
   };
   const auto bring_up = [&](const std::string& device, const Words& more = {}) {

@@ -1,5 +1,5 @@
-// Attention in two parts, as the schedule needs them: the preparation of queries, keys and values,
-// and the core with the output projection.
+// The first of attention's two parts, as the schedule needs them: queries, keys and values. The
+// second is attention_core.h.
 #pragma once
 #include <ATen/core/Tensor.h>
 
@@ -53,9 +53,5 @@ PreparedAttention joined(const std::vector<PreparedAttention>& parts);
 /// h [N, hidden], the normed input. Writes the new tokens' keys and values to the cache.
 PreparedAttention attention_prepare(const at::Tensor& h, const AttentionWeights& weights,
                                     const AttentionConfig& config, const AttentionContext& context);
-
-/// Attention over everything the segments have, output projection included. -> [n, hidden]
-at::Tensor attend(const PreparedAttention& prepared, const AttentionWeights& weights,
-                  const AttentionConfig& config, const AttentionContext& context);
 
 }  // namespace farskip::model

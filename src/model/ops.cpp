@@ -52,6 +52,13 @@ at::Tensor linear_value(const at::Tensor& x, const at::Tensor& weight, const at:
 
 }  // namespace
 
+at::Tensor columns(const at::Tensor& x, int64_t begin, int64_t count) {
+  if (needs_graph(x)) return x.narrow(-1, begin, count);
+  at::DimVector sizes(x.sizes());
+  sizes.back() = count;
+  return x.as_strided(sizes, x.strides(), x.storage_offset() + begin * x.stride(-1));
+}
+
 at::Tensor linear(const at::Tensor& x, const Parameter& weight, const Parameter& bias) {
   if (!needs_graph(x, weight.value)) return linear_value(x, weight.value, bias.value);
   return differentiable(

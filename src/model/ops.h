@@ -9,6 +9,15 @@
 
 namespace farskip::model {
 
+/// x [N, heads dim] -> [N, heads, dim]
+inline at::Tensor split_heads(const at::Tensor& x, int64_t heads) {
+  return x.view({x.size(0), heads, x.size(1) / heads});  // also of no rows
+}
+
+/// Elements begin .. begin + count of the last dimension. Without gradients as one view instead of
+/// the three calls that narrow makes: decoding makes a dozen a layer.
+at::Tensor columns(const at::Tensor& x, int64_t begin, int64_t count);
+
 /// x [N, in] W^T + b, W [out, in]; b may be undefined. -> [N, out]
 at::Tensor linear(const at::Tensor& x, const Parameter& weight, const Parameter& bias);
 

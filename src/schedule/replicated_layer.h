@@ -1,6 +1,12 @@
 // The player of the replicated layout's program that computes: the parts of a layer on this rank's
 // slices, and the sums over the ranks.
 #pragma once
+#include <algorithm>
+#include <deque>
+#include <functional>
+#include <utility>
+#include <vector>
+
 #include "schedule/tensor_layer.h"
 
 namespace farskip::schedule {
@@ -37,14 +43,47 @@ class ReplicatedLayer : public TensorLayer {
   }
 
   /// All tokens in one, if the layer's messages are covered by experts that work on all tokens.
-  /// Else ExpertRanks::waves, or twice as many where no experts run in waves: their many weights
-  /// are what makes small products slow. Fewer of few tokens.
+  /// Else ExpertRanks::waves, or four times as many where no experts run in waves: their many
+  /// weights are what makes small products slow. Fewer of few tokens.
   std::vector<Wave> waves(bool covered) const {
     const bool all_routed = is_moe() && !routed_rows().defined();
     if (covered && all_routed) return split(tokens(), 1);
     const model::ExpertRanks& ranks = options().ranks;
-    const int64_t most = ranks.waves > 1 && !all_routed ? 2 * ranks.waves : ranks.waves;
-    return split(tokens(), ranks.waves_of(tokens(), most));
+    if (ranks.waves == 1 || all_routed)
+      return split(tokens(), ranks.waves_of(tokens(), ranks.waves));
+    return split(tokens(), ranks.waves_of(2 * tokens(), 4 * ranks.waves));
+  }
+
+  /// What attention gives, wave by wave in their order, computed when it is asked for.
+  class Attended {
+   public:
+    at::Tensor of(const Wave& wave) {
+      if (ahead_.empty()) return compute_(wave);
+      const at::Tensor y = std::move(ahead_.front());
+      ahead_.pop_front();
+      return y;
+    }
+
+   private:
+    friend class ReplicatedLayer;
+    std::function<at::Tensor(const Wave&)> compute_;
+    std::deque<at::Tensor> ahead_;
+  };
+  /// `early`: the first half of the waves is computed here and now.
+  Attended attend(model::PreparedAttention prepared, const std::vector<Wave>& waves, bool early) {
+    Attended a;
+    if (drops_rows()) {
+      a.compute_ = [y = TensorLayer::attend(std::move(prepared))](const Wave& wave) {
+        return wave.of(y);
+      };
+      return a;
+    }
+    a.compute_ = [this, core = attention_core(std::move(prepared))](const Wave& wave) mutable {
+      return TensorLayer::attend(core, wave.begin, wave.count);
+    };
+    for (size_t w = 0; early && w < (waves.size() + 1) / 2; ++w)
+      a.ahead_.push_back(a.compute_(waves[w]));
+    return a;
   }
 
   using TensorLayer::shared;
@@ -54,24 +93,25 @@ class ReplicatedLayer : public TensorLayer {
   at::Tensor experts(const model::Dispatched& sent) { return TensorLayer::experts(sent).wait(); }
 
   /// The sum of the routed experts' outputs, which travels under the next layer's attention. A long
-  /// one in halves of its columns: the first travels while the experts compute the second, at no
-  /// cost to their products, which have all the tokens.
+  /// one in pieces of some columns: the first travel while the experts compute the next, at no cost
+  /// to their products, which have all the tokens, and little is left when attention begins.
   model::RoutedOutput reduce_experts(const model::Dispatched& sent) {
-    constexpr int64_t kLeastBytes = 128 << 10;  // of a half
+    constexpr int64_t kMost = 4, kLeastBytes = 128 << 10;
     const auto element = c10::elementSize(options().ranks.wire.value_or(sent.h.scalar_type()));
-    const bool halves =
-        sent.plan && sent.h.numel() * static_cast<int64_t>(element) >= 2 * kLeastBytes;
-    if (!halves) {
+    const int64_t bytes = sent.h.numel() * static_cast<int64_t>(element);
+    const int64_t pieces = sent.plan ? std::clamp<int64_t>(bytes / kLeastBytes, 1, kMost) : 1;
+    if (pieces == 1) {
       std::vector<comm::Pending> whole;
       whole.push_back(launched(comm::MessageName::Part::routed, -1, experts(sent)));
       return whole;
     }
     const at::Tensor inner = experts_inner(sent);
-    const int64_t middle = hidden() / 2;
     std::vector<comm::Pending> sums;
-    for (const auto& [begin, count] : {std::pair{int64_t{0}, middle}, {middle, hidden() - middle}})
-      sums.push_back(launched(comm::MessageName::Part::routed, begin > 0,
-                              expert_columns(sent, inner, begin, count)));
+    for (int64_t piece = 0; piece < pieces; ++piece) {
+      const int64_t begin = hidden() * piece / pieces, end = hidden() * (piece + 1) / pieces;
+      sums.push_back(launched(comm::MessageName::Part::routed, piece,
+                              expert_columns(sent, inner, begin, end - begin)));
+    }
     return {std::move(sums), /*dimension=*/1};
   }
 

@@ -20,7 +20,8 @@ namespace farskip::schedule {
 /// travels while the next is computed: what the dependencies of regular and dense layers allow.
 ///
 /// Layer offers what it offers to run_layer(), but for: attention_prepare(parts, x) with x(wave),
-/// which comes in so many parts, experts(sent) -> this rank's part of the
+/// which comes in so many parts, attend(prepared, waves, early) -> what gives of(wave), computed
+/// then or, if early, the first half now, experts(sent) -> this rank's part of the
 /// sum, shared(sent, wave) of the wave's tokens alone, waves(covered) -> parts of the tokens,
 /// reduce(name, waves, make) -> pending sums of what make(wave) gives, each launched as soon as it
 /// is made, reduce_experts(sent) -> the pending sum of what experts(sent) gives. A wave offers
@@ -35,13 +36,17 @@ void run_replicated_layer(Layer& layer, model::LayerConnectivity reads, bool par
   });
   layer.keep_rows(stream);
   if (layer.idle()) return;
-  const auto a = layer.attend(std::move(prepared));
-
   const bool outdated = reads.mlp_outdated, has_shared = layer.is_moe() && layer.has_shared();
   const bool covered = outdated && partial_next && layer.is_moe();
   const auto waves = layer.waves(covered);
+  // An outdated MLP waits for what the layer before has left on its way, under the first half.
+  auto a = layer.attend(std::move(prepared), waves, outdated);
   const auto x = [&](const auto& wave) { return stream.full(wave.begin, wave.count); };
-  const auto of_attention = [&](const auto& wave) { return wave.of(a); };
+  const auto of_attention = [&](const auto& wave) { return a.of(wave); };
+  const auto with_attention = [&](const auto& wave, const auto& mlp) {
+    const auto attended = a.of(wave);  // before the MLP
+    return attended + mlp();
+  };
 
   if (covered) {
     // Without shared experts, attention's message leaves before anything is waited for.
@@ -49,17 +54,18 @@ void run_replicated_layer(Layer& layer, model::LayerConnectivity reads, bool par
                            : layer.reduce(attention, waves, of_attention);
     const auto sent = layer.dispatch(stream.full());
     if (has_shared)
-      near = layer.reduce(merged, waves,
-                          [&](const auto& wave) { return wave.of(a) + layer.shared(sent, wave); });
+      near = layer.reduce(merged, waves, [&](const auto& wave) {
+        return with_attention(wave, [&] { return layer.shared(sent, wave); });
+      });
     stream.add_near(std::move(near));
     return stream.add_routed(layer.reduce_experts(sent), layer.routed_rows());
   }
 
   if (!outdated) stream.add_near(layer.reduce(attention, waves, of_attention));
   if (!layer.is_moe()) {
+    const auto dense = [&](const auto& wave) { return layer.dense(x(wave)); };
     stream.add_near(layer.reduce(outdated ? merged : mlp, waves, [&](const auto& wave) {
-      const auto y = layer.dense(x(wave));
-      return outdated ? wave.of(a) + y : y;
+      return outdated ? with_attention(wave, [&] { return dense(wave); }) : dense(wave);
     }));
     return;
   }
@@ -69,8 +75,9 @@ void run_replicated_layer(Layer& layer, model::LayerConnectivity reads, bool par
     return sent.emplace_back(layer.dispatch(x(wave)));
   };
   if (outdated && has_shared) {
-    stream.add_near(layer.reduce(
-        merged, waves, [&](const auto& wave) { return wave.of(a) + layer.shared(send(wave)); }));
+    stream.add_near(layer.reduce(merged, waves, [&](const auto& wave) {
+      return with_attention(wave, [&] { return layer.shared(send(wave)); });
+    }));
   } else if (outdated) {
     auto near = layer.reduce(attention, waves, of_attention);  // before anything is waited for
     for (const auto& wave : waves) send(wave);

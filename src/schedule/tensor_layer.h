@@ -1,6 +1,6 @@
 // The player of the layer program that computes: every part of one layer on tensors.
 #pragma once
-#include "model/attention.h"
+#include "model/attention_core.h"
 #include "model/differentiable.h"
 #include "model/moe.h"
 #include "model/ops.h"
@@ -84,11 +84,10 @@ class TensorLayer {
   /// Whether it then has nothing to do. Not where other ranks may want its experts.
   bool idle() const { return rows_.defined() && rows_.numel() == 0 && !options_.ranks.courier; }
 
-  at::Tensor attend(const model::PreparedAttention& prepared) {
-    enter(Part::attend);
-    const at::Tensor y = model::attend(prepared, weights_.attention, config_.attention, attention_);
-    const bool all = rows_.defined() && !attention_.queries;
-    return marked(all ? y.index_select(0, rows_) : y, Part::attend);
+  at::Tensor attend(model::PreparedAttention prepared) {
+    auto core = attention_core(std::move(prepared));
+    const at::Tensor y = attend(core, 0, core.size());
+    return drops_rows() ? y.index_select(0, rows_) : y;
   }
   at::Tensor dense(const at::Tensor& x) {
     enter(Part::dense);
@@ -156,6 +155,17 @@ class TensorLayer {
   void attention_queries(model::PreparedAttention& prepared, const at::Tensor& h,
                          int64_t begin = 0) const {
     model::prepare_queries(prepared, h, weights_.attention, config_.attention, attention_, begin);
+  }
+
+  /// Whether attention gives more tokens than the layer goes on with.
+  bool drops_rows() const { return rows_.defined() && !attention_.queries; }
+  /// attend() in two steps, for some of its tokens at a time.
+  model::AttentionCore attention_core(model::PreparedAttention prepared) const {
+    return {std::move(prepared), weights_.attention, config_.attention, attention_};
+  }
+  at::Tensor attend(model::AttentionCore& core, int64_t begin, int64_t count) {
+    enter(Part::attend);
+    return marked(core.rows(begin, count), Part::attend);
   }
 
   const model::AttentionContext& attention() const { return attention_; }
