@@ -11,13 +11,14 @@ namespace farskip::schedule {
 /// one rank nothing is on the wire). For farskip this is the schedule of arXiv 2511.11505: the
 /// dispatch runs under attention's core, the combine under the shared experts and the next layer's
 /// attention preparation; or, where that fits the messages better, the shared experts run under the
-/// dispatch and attention's core under the combine. Regular layers get the overlap that their
-/// dependencies allow.
+/// dispatch, and attention's core under the combine or, if it can be divided, a part under each.
+/// Regular layers get the overlap that their dependencies allow.
 ///
 /// Layer offers: is_moe(), has_shared(), attends_late(), attention_prepare(x), keep_rows(stream),
-/// idle(), attend(prepared), dense(x), dispatch(x) -> sent (launched), experts(sent) -> pending
-/// (wave by wave: waits for the dispatch, computes, launches the combine), shared(sent),
-/// routed_rows() (see ResidualStream::add_routed). Stream offers what model::ResidualStream does.
+/// idle(), attend(prepared), begin_attend(prepared) -> begun, end_attend(begun), dense(x),
+/// dispatch(x) -> sent (launched), experts(sent) -> pending (wave by wave: waits for the dispatch,
+/// computes, launches the combine), shared(sent), routed_rows() (see ResidualStream::add_routed).
+/// Stream offers what model::ResidualStream does.
 template <class Layer, class Stream>
 void run_layer(Layer& layer, model::LayerConnectivity reads, Stream& stream) {
   auto prepared =
@@ -43,11 +44,12 @@ void run_layer(Layer& layer, model::LayerConnectivity reads, Stream& stream) {
   };
   if (reads.mlp_outdated && layer.attends_late()) {
     auto sent = layer.dispatch(stream.full());
-    auto shared = layer.shared(sent);
+    auto shared = layer.has_shared() ? layer.shared(sent) : decltype(layer.shared(sent)){};
+    auto attention = layer.begin_attend(std::move(prepared));
     auto routed = layer.experts(sent);
-    stream.add(layer.attend(std::move(prepared)));
+    stream.add(layer.end_attend(std::move(attention)));
     stream.add_routed(std::move(routed), layer.routed_rows());
-    stream.add_shared(std::move(shared));
+    if (layer.has_shared()) stream.add_shared(std::move(shared));
   } else if (reads.mlp_outdated) {
     auto sent = layer.dispatch(stream.full());
     stream.add(layer.attend(std::move(prepared)));

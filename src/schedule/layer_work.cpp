@@ -6,14 +6,29 @@
 namespace farskip::schedule {
 namespace {
 
-/// Keys that a new token looks at, on average.
-double mean_keys(const model::Batch& batch) {
-  double keys = 0;
-  for (const model::Segment& segment : batch.segments)
-    keys += static_cast<double>(segment.count) *
-            (static_cast<double>(segment.past) + 0.5 * static_cast<double>(segment.count + 1));
-  return keys / static_cast<double>(std::max<int64_t>(batch.size(), 1));
-}
+/// Multiplications of attention's core and output projection.
+struct AttendWork {
+  double token = 0;
+  double key = 0;  ///< of a token, for each key it looks at
+
+  AttendWork(const model::AttentionConfig& a, int64_t hidden) {
+    const auto heads = static_cast<double>(a.heads), values = heads * static_cast<double>(a.v_dim);
+    key = heads * static_cast<double>(a.qk_dim()) + values;
+    token = values * static_cast<double>(hidden);
+    if (a.kind == model::AttentionKind::mla)
+      token += static_cast<double>(a.kv_rank) * heads * static_cast<double>(a.nope_dim + a.v_dim);
+  }
+  /// Of the first `count` new tokens of a segment.
+  double of(const model::Segment& segment, int64_t count) const {
+    const auto tokens = static_cast<double>(count);
+    return tokens * (token + key * (static_cast<double>(segment.past) + 0.5 * (tokens + 1)));
+  }
+  double of(const model::Batch& batch) const {
+    double sum = 0;
+    for (const model::Segment& segment : batch.segments) sum += of(segment, segment.count);
+    return sum;
+  }
+};
 
 }  // namespace
 
@@ -24,12 +39,12 @@ LayerWork layer_work(const model::LayerConfig& layer, int64_t hidden, const mode
   const auto queries = static_cast<double>(a.heads * a.qk_dim());
   const auto values = static_cast<double>(a.heads * a.v_dim);
   LayerWork work;
-  work.attend = mean_keys(batch) * (queries + values) + values * width;
+  work.attend =
+      AttendWork(a, hidden).of(batch) / static_cast<double>(std::max<int64_t>(batch.size(), 1));
   if (a.kind == model::AttentionKind::mla) {
     const auto latent = static_cast<double>(a.kv_rank), q_rank = static_cast<double>(a.q_rank);
     work.prepare = width * (latent + static_cast<double>(a.rope_dim)) +
                    (a.q_rank == 0 ? width * queries : q_rank * (width + queries));
-    work.attend += latent * static_cast<double>(a.heads * (a.nope_dim + a.v_dim));
   } else {
     work.prepare = width * (queries + static_cast<double>(a.kv_heads * (a.qk_dim() + a.v_dim)));
   }
@@ -42,6 +57,27 @@ LayerWork layer_work(const model::LayerConfig& layer, int64_t hidden, const mode
   work.combine_rows = ranks > 1 ? top_k * others / all : top_k;
   work.dispatch_rows = ranks > 1 ? others * (1 - std::pow(others / all, top_k)) : top_k;
   return work;
+}
+
+int64_t attend_rows(const model::LayerConfig& layer, int64_t hidden, const model::Batch& batch,
+                    double fraction) {
+  const AttendWork work(layer.attention, hidden);
+  double left = fraction * work.of(batch);
+  int64_t rows = 0;
+  for (const model::Segment& segment : batch.segments) {
+    const double whole = work.of(segment, segment.count);
+    if (left >= whole) {
+      rows += segment.count;
+      left -= whole;
+      continue;
+    }
+    // key / 2 n^2 + (token + key (past + 1/2)) n = left
+    const double linear = work.token + work.key * (static_cast<double>(segment.past) + 0.5);
+    const double n =
+        (std::sqrt(linear * linear + 2 * work.key * std::max(left, 0.0)) - linear) / work.key;
+    return rows + std::min(std::llround(n), static_cast<long long>(segment.count));
+  }
+  return rows;
 }
 
 }  // namespace farskip::schedule

@@ -51,21 +51,15 @@ class TensorLayer {
   bool has_shared() const { return config_.moe->shared_width > 0; }
 
   /// Whether attention's core runs under the combine and the shared experts under the dispatch: if
-  /// that makes the tighter of the two windows wider. In one wave, for the rows of the messages
-  /// that run in them; in several most of a message runs under experts, and the windows' length
-  /// alone counts, against ranks that are late; so it does where tokens are gathered, and as many
-  /// rows come back. A matter of shapes alone, so that every rank and every execution does the
-  /// same.
+  /// that makes the tighter of the two windows wider. A matter of shapes alone, so that every
+  /// execution does the same.
   bool attends_late() const {
-    if (!is_moe() || !has_shared()) return false;
-    LayerWork work = layer_work(config_, hidden_, attention_.batch, options_.ranks.size());
-    if (options_.ranks.combine == model::Combine::rank) work.combine_rows = work.dispatch_rows;
-    if (options_.ranks.waves > 1 || options_.ranks.gathers())
-      work.dispatch_rows = work.combine_rows = 1;
-    const double paper = std::min(work.attend / work.dispatch_rows,
-                                  (work.shared + work.prepare) / work.combine_rows);
-    const double late = std::min(work.shared / work.dispatch_rows,
-                                 (work.attend + work.prepare) / work.combine_rows);
+    if (!is_moe()) return false;
+    if (divides_attention()) return true;
+    if (!has_shared()) return false;
+    const Windows w = windows();
+    const double paper = std::min(w.attend / w.dispatch, (w.shared + w.prepare) / w.combine);
+    const double late = std::min(w.shared / w.dispatch, (w.attend + w.prepare) / w.combine);
     return late > paper;
   }
 
@@ -86,8 +80,24 @@ class TensorLayer {
 
   at::Tensor attend(model::PreparedAttention prepared) {
     auto core = attention_core(std::move(prepared));
-    const at::Tensor y = attend(core, 0, core.size());
-    return drops_rows() ? y.index_select(0, rows_) : y;
+    return attended(core);
+  }
+  /// attend() of a layer that attends late, begun under the dispatch and ended under the combine:
+  /// as many tokens' in the first that the windows are equally wide.
+  struct BegunAttention {
+    model::AttentionCore core;
+    at::Tensor first;  ///< undefined: nothing has been computed
+  };
+  BegunAttention begin_attend(model::PreparedAttention prepared) {
+    BegunAttention begun{attention_core(std::move(prepared)), {}};
+    const int64_t rows = divides_attention() ? early_rows() : 0;
+    if (rows > 0) begun.first = attend(begun.core, 0, rows);
+    return begun;
+  }
+  at::Tensor end_attend(BegunAttention begun) {
+    if (!begun.first.defined()) return attended(begun.core);
+    const int64_t done = begun.first.size(0), left = begun.core.size() - done;
+    return left == 0 ? begun.first : at::cat({begun.first, attend(begun.core, done, left)});
   }
   at::Tensor dense(const at::Tensor& x) {
     enter(Part::dense);
@@ -176,6 +186,38 @@ class TensorLayer {
   int64_t tokens() const { return rows_.defined() ? rows_.numel() : attention_.batch.size(); }
 
  private:
+  /// What runs under a layer's messages, in multiplications a token, and rows of these. In several
+  /// waves most of a message runs under experts, and the windows' length alone counts, against
+  /// ranks that are late; so it does where tokens are gathered, and as many rows come back.
+  struct Windows {
+    double prepare, attend, shared;
+    double dispatch, combine;
+  };
+  Windows windows() const {
+    const model::ExpertRanks& ranks = options_.ranks;
+    LayerWork work = layer_work(config_, hidden_, attention_.batch, ranks.size());
+    if (ranks.combine == model::Combine::rank) work.combine_rows = work.dispatch_rows;
+    if (ranks.waves > 1 || ranks.gathers()) work.dispatch_rows = work.combine_rows = 1;
+    return {work.prepare, work.attend, work.shared, work.dispatch_rows, work.combine_rows};
+  }
+  /// Whether attention can be divided between the windows: where it has no backward, which would
+  /// read keys and values twice, and is long enough.
+  bool divides_attention() const {
+    const model::ExpertRanks& ranks = options_.ranks;
+    return options_.cache && ranks.size() > 1 && !attention_.queries && !drops_rows() &&
+           attention_.batch.size() >= ranks.wave_tokens;
+  }
+  /// (shared + early) / dispatch = (late + prepare) / combine.
+  int64_t early_rows() const {
+    const Windows w = windows();
+    const double early =
+        (w.dispatch * (w.attend + w.prepare) - w.combine * w.shared) / (w.dispatch + w.combine);
+    return attend_rows(config_, hidden_, attention_.batch, std::clamp(early / w.attend, 0.0, 1.0));
+  }
+  at::Tensor attended(model::AttentionCore& core) {
+    const at::Tensor y = attend(core, 0, core.size());
+    return drops_rows() ? y.index_select(0, rows_) : y;
+  }
   void keep_trace(const model::Dispatched& sent) {
     trace_.exchanges = sent.exchanges;
     if (!trace_.routes) {

@@ -99,7 +99,8 @@ Outcome run(const std::string& name, const Setting& setting, const std::vector<i
             const Rendezvous& rendezvous, const comm::Group& rows, const comm::Group& counts) {
   const at::NoGradGuard no_grad;
   const int64_t rank = rendezvous.rank(), size = rendezvous.size();
-  model::ExpertRanks ranks{.execution = setting.execution,
+  model::ExpertRanks ranks{.transport = setting.transport,
+                           .execution = setting.execution,
                            .wire = setting.wire,
                            .waves = setting.waves,
                            .wave_tokens = 32};
@@ -130,6 +131,7 @@ Outcome run(const std::string& name, const Setting& setting, const std::vector<i
   options.rows = at::tensor(asked, at::kLong);
   keep(outcome.kept, own, logits(model, forward(model, batch, options)), kAsked);
   options.rows = at::Tensor();
+  options.ranks.wave_tokens = 8;
   step_by_step(model, own, options, outcome);
   return outcome;
 }
