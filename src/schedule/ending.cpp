@@ -7,8 +7,8 @@
 
 namespace farskip::schedule {
 
-Ending::Ending(const model::Model& model, model::ResidualStream::Terms terms)
-    : model_(model), terms_(std::move(terms)) {
+Ending::Ending(const model::Model& model, model::ResidualStream::Terms terms, Beside beside)
+    : model_(model), terms_(std::move(terms)), beside_(std::move(beside)) {
   if (terms_.routed && !terms_.routed->exchanges().empty()) return;
   terms_.base = model::ResidualStream(std::move(terms_)).full();  // it is all there
   terms_.shared = terms_.full = at::Tensor();
@@ -51,6 +51,11 @@ void Ending::gradient(int64_t chunk, const at::Tensor& d_hidden) {
     dx_.narrow(0, begin(chunk), dx.size(0)).copy_(dx);
   }
   if (terms_.routed) terms_.routed->launch_gradient(chunk, dx);
+  if (!beside_.turns) return;
+  // One of the chunk's turns comes when the next waits for its share of the last combine.
+  const auto before = [&](int64_t c) { return beside_.count * c / chunks(); };
+  for (int64_t turn = before(chunk) + 1; turn < before(chunk + 1); ++turn)
+    beside_.turns->hand_over();
 }
 
 void Ending::backward(std::vector<at::Tensor> roots, std::vector<at::Tensor> gradients) {

@@ -4,21 +4,29 @@
 #pragma once
 #include <ATen/core/Tensor.h>
 
+#include <memory>
 #include <vector>
 
 #include "model/model.h"
 #include "model/residual_stream.h"
+#include "model/turns.h"
 
 namespace farskip::schedule {
 
 /// Chunks of the last combine where several ranks share the experts.
 constexpr int64_t kEndingChunks = 8;
 
+/// The forward pass of another micro-batch beside an ending.
+struct Beside {
+  std::shared_ptr<model::Turns> turns;  ///< null: none
+  int64_t count = 0;                    ///< of its turns, shared out to the chunks
+};
+
 /// What a pass has left to do after its last layer. The model must outlive it. Every chunk's hidden
 /// states are asked for once, in order.
 class Ending {
  public:
-  Ending(const model::Model& model, model::ResidualStream::Terms terms);
+  Ending(const model::Model& model, model::ResidualStream::Terms terms, Beside beside = {});
 
   int64_t chunks() const;
   /// First token of a chunk; begin(chunks()) is the number of tokens.
@@ -27,7 +35,7 @@ class Ending {
   /// the chunk's share of the last combine.
   at::Tensor hidden(int64_t chunk);
   /// Takes the gradient of what hidden() gave, and launches the chunk's first message of the
-  /// backward pass.
+  /// backward pass. Then it is the other micro-batch's turn.
   void gradient(int64_t chunk, const at::Tensor& d_hidden);
   /// Runs the rest of the backward pass; `roots` are further ends of the graph and their gradients.
   void backward(std::vector<at::Tensor> roots = {}, std::vector<at::Tensor> gradients = {});
@@ -35,6 +43,7 @@ class Ending {
  private:
   const model::Model& model_;
   model::ResidualStream::Terms terms_;
+  Beside beside_;
   at::Tensor x_, rstd_;  ///< of the chunk at hand
   at::Tensor dx_;        ///< [N, hidden]
 };

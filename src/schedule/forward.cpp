@@ -4,6 +4,7 @@
 
 #include "model/residual_stream.h"
 #include "schedule/layer_program.h"
+#include "schedule/pace.h"
 #include "schedule/recompute.h"
 #include "schedule/replicated_layer.h"
 #include "schedule/replicated_program.h"
@@ -154,7 +155,9 @@ Ending begin_forward(const model::Model& model, const model::Batch& batch,
                      const ForwardOptions& options) {
   const int64_t chunks =
       options.ranks.size() > 1 ? std::max<int64_t>(1, kEndingChunks / options.ranks.waves) : 1;
-  return {model, run_layers(model, batch, options, chunks).release()};
+  return {model,
+          run_layers(model, batch, options, chunks).release(),
+          {options.ranks.turns, turns_beside_head(model.config, options.ranks)}};
 }
 
 }  // namespace farskip::schedule

@@ -50,9 +50,12 @@ LayerWork layer_work(const model::LayerConfig& layer, int64_t hidden, const mode
   }
   if (a.gated) work.prepare += width * values;
 
+  work.dense = layer.moe ? 0 : 3 * width * static_cast<double>(layer.dense_width);
+  if (!layer.moe) return work;
   const auto top_k = static_cast<double>(layer.moe->router.top_k);
   const auto others = static_cast<double>(ranks - 1), all = static_cast<double>(ranks);
   work.shared = 3 * width * static_cast<double>(layer.moe->shared_width);
+  work.experts = 3 * width * static_cast<double>(layer.moe->expert_width) * top_k;
   // On one rank nothing travels; the proportion is that of many ranks.
   work.combine_rows = ranks > 1 ? top_k * others / all : top_k;
   work.dispatch_rows = ranks > 1 ? others * (1 - std::pow(others / all, top_k)) : top_k;

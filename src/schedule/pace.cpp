@@ -1,0 +1,25 @@
+#include "schedule/pace.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "schedule/layer_work.h"
+
+namespace farskip::schedule {
+
+int64_t turns_beside_head(const model::ModelConfig& config, const model::ExpertRanks& ranks) {
+  if (ranks.size() == 1) return 0;
+  // Multiplications a token. Without those of attention's scores: how long sequences are is a
+  // rank's own affair.
+  double forward = 0;
+  int64_t waits = 0;
+  for (const model::LayerConfig& layer : config.layers) {
+    forward += layer_work(layer, config.hidden, {}, ranks.size()).forward();
+    if (layer.moe) waits += 2 * ranks.waves;  // for a dispatch and a combine
+  }
+  // Its logits, and its two gradients.
+  const auto head = 3 * static_cast<double>(config.hidden) * static_cast<double>(config.vocabulary);
+  return std::llround(std::min(head / forward, 1.0) * static_cast<double>(waits));
+}
+
+}  // namespace farskip::schedule
