@@ -141,14 +141,16 @@ void add_training_options(CLI::App& verb, TrainingOptions& o) {
       ->group(run);
 }
 
-model::ExpertRanks filling_gaps(const CLI::App& verb, model::Model& model,
-                                model::ExpertRanks experts, const TrainingOptions& options) {
-  const bool gaps = experts.courier && experts.execution == model::Execution::overlapped;
+model::ExpertRanks filling_gaps(const CLI::App& verb, model::Model& model, const Ranks& ranks,
+                                const TrainingOptions& options) {
+  model::ExpertRanks experts = ranks.experts;
+  const bool overlapped = experts.execution == model::Execution::overlapped;
+  const bool gaps = experts.courier && overlapped;
   for (const char* option : {"--gradient-queue", "--interleave"})
     refuse_without(verb, option, gaps, "--ep above 1 and --execution overlapped");
-  if (!gaps) return experts;
+  if (!overlapped || ranks.grid.size() == 1) return experts;
   if (options.interleave) experts.turns = std::make_shared<model::Turns>();
-  experts.queue = std::make_shared<model::GradientQueue>(options.queue_mib << 20);
+  experts.queue = std::make_shared<model::GradientQueue>(gaps ? options.queue_mib << 20 : 0);
   model.defer_gradients(experts.queue);
   return experts;
 }

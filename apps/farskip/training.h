@@ -39,9 +39,10 @@ int64_t sequence_length(const TrainingOptions& options, const model::ModelConfig
 /// Sequences in a batch; InputError unless they fill --batch-tokens.
 int64_t batch_rows(const TrainingOptions& options, int64_t sequence);
 
-/// Lets the model's weight gradients wait for gaps, where there are any to fill.
-model::ExpertRanks filling_gaps(const CLI::App& verb, model::Model& model,
-                                model::ExpertRanks experts, const TrainingOptions& options);
+/// Lets the model's weight gradients wait for gaps, where there are any to fill; where ranks only
+/// share data, they tell the reduction that they are done.
+model::ExpertRanks filling_gaps(const CLI::App& verb, model::Model& model, const Ranks& ranks,
+                                const TrainingOptions& options);
 
 struct Training {
   model::Model& model;

@@ -119,7 +119,7 @@ void run(const CLI::App& verb, Options options) {
                      "\" for student and teacher, expected them to differ");
 
   model::Model student = teacher.trainable(options.freeze == "embeddings");
-  const model::ExpertRanks experts = filling_gaps(verb, student, ranks.experts, options.training);
+  const model::ExpertRanks experts = filling_gaps(verb, student, ranks, options.training);
   const auto task = train::distillation(
       teacher, {.connectivity = theirs, .ranks = experts}, student,
       {.connectivity = ours, .ranks = experts, .recompute = options.training.recompute}, distilled,

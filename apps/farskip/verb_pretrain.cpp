@@ -69,7 +69,7 @@ void run(const CLI::App& verb, const Options& options) {
                                            options.run.torch_device())
                            .trainable();
   model.directory = tokenizer;  // its tokenizer files are saved with the model
-  const model::ExpertRanks experts = filling_gaps(verb, model, ranks.experts, options.training);
+  const model::ExpertRanks experts = filling_gaps(verb, model, ranks, options.training);
   const auto task = train::pretraining(
       model,
       {.connectivity = connectivity, .ranks = experts, .recompute = options.training.recompute},

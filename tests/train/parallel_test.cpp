@@ -62,8 +62,8 @@ void run_rank(const Plan& plan, const Setting& setting, const fs::path& data, co
   model::Model student = teacher.trainable();
   model::ExpertRanks ranks{
       .courier = grid.courier, .execution = setting.execution, .waves = setting.waves};
-  if (setting.execution == model::Execution::overlapped && grid.courier)
-    ranks.queue = std::make_shared<model::GradientQueue>(setting.queue_bytes);
+  if (setting.execution == model::Execution::overlapped && grid.size() > 1)
+    ranks.queue = std::make_shared<model::GradientQueue>(grid.courier ? setting.queue_bytes : 0);
   if (setting.interleave) ranks.turns = std::make_shared<model::Turns>();
   student.defer_gradients(ranks.queue);
 
@@ -162,6 +162,22 @@ TEST_P(Ranks, WeightsAfterFiveStepsHaveTheSameBitsInEveryExecution) {
         EXPECT_TRUE(other.weights.at(name).equal(expected)) << ranks << " ranks: " << name;
     }
   }
+}
+
+TEST_P(Ranks, ThatOnlyShareDataReduceDuringTheBackwardPass) {
+  const Folder folder;
+  const fs::path data = folder.file("text.txt", text());
+  const Plan plan{GetParam(), at::kBFloat16};
+  Setting setting{2, 1, model::Execution::blocking};
+  setting.bucket_bytes = 1000;
+  const Outcome blocking = run(plan, setting, data, folder / "blocking");
+  EXPECT_EQ(blocking.early, 0);
+  setting.execution = model::Execution::overlapped;
+  const Outcome overlapped = run(plan, setting, data, folder / "overlapped");
+  EXPECT_GT(overlapped.early, 0);
+  EXPECT_EQ(overlapped.losses, blocking.losses);
+  for (const auto& [name, expected] : blocking.weights)
+    EXPECT_TRUE(overlapped.weights.at(name).equal(expected)) << name;
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, Ranks, testing::ValuesIn(test::golden_models()),
