@@ -114,7 +114,8 @@ class Bench {
       const auto loss =
           train::head_loss({.hidden = hidden,
                             .head = model_.weights.head.value,
-                            .targets = targets_.narrow(0, ending.begin(c), hidden.size(0))},
+                            .targets = targets_.narrow(0, ending.begin(c), hidden.size(0)),
+                            .halfway = [&] { ending.pause(c); }},
                            model_.weights.head, train::Objective::cross_entropy, weight);
       ending.gradient(c, loss.grad_hidden);
     }

@@ -51,11 +51,13 @@ void Ending::gradient(int64_t chunk, const at::Tensor& d_hidden) {
     dx_.narrow(0, begin(chunk), dx.size(0)).copy_(dx);
   }
   if (terms_.routed) terms_.routed->launch_gradient(chunk, dx);
+}
+
+void Ending::pause(int64_t chunk) const {
   if (!beside_.turns) return;
-  // One of the chunk's turns comes when the next waits for its share of the last combine.
-  const auto before = [&](int64_t c) { return beside_.count * c / chunks(); };
-  for (int64_t turn = before(chunk) + 1; turn < before(chunk + 1); ++turn)
-    beside_.turns->hand_over();
+  const auto before = [&](int64_t c) { return (beside_.layers * c + chunks() - 1) / chunks(); };
+  const int64_t layers = before(chunk + 1) - before(chunk);
+  for (int64_t turn = 1; turn < layers * beside_.waits; ++turn) beside_.turns->hand_over();
 }
 
 void Ending::backward(std::vector<at::Tensor> roots, std::vector<at::Tensor> gradients) {

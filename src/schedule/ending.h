@@ -19,7 +19,8 @@ constexpr int64_t kEndingChunks = 8;
 /// The forward pass of another micro-batch beside an ending.
 struct Beside {
   std::shared_ptr<model::Turns> turns;  ///< null: none
-  int64_t count = 0;                    ///< of its turns, shared out to the chunks
+  int64_t layers = 0;                   ///< with experts, that it goes through meanwhile
+  int64_t waits = 0;                    ///< of each of them
 };
 
 /// What a pass has left to do after its last layer. The model must outlive it. Every chunk's hidden
@@ -34,8 +35,12 @@ class Ending {
   /// Hidden states after the final norm [tokens of the chunk, hidden], without a graph. Waits for
   /// the chunk's share of the last combine.
   at::Tensor hidden(int64_t chunk);
+  /// Once, in the middle of the work on a chunk: lets the other micro-batch go through its share of
+  /// layers. The last of their turns comes when the next chunk is waited for, so that half of a
+  /// chunk's work is beside a dispatch and half beside a combine.
+  void pause(int64_t chunk) const;
   /// Takes the gradient of what hidden() gave, and launches the chunk's first message of the
-  /// backward pass. Then it is the other micro-batch's turn.
+  /// backward pass.
   void gradient(int64_t chunk, const at::Tensor& d_hidden);
   /// Runs the rest of the backward pass; `roots` are further ends of the graph and their gradients.
   void backward(std::vector<at::Tensor> roots = {}, std::vector<at::Tensor> gradients = {});

@@ -157,7 +157,8 @@ Ending begin_forward(const model::Model& model, const model::Batch& batch,
       options.ranks.size() > 1 ? std::max<int64_t>(1, kEndingChunks / options.ranks.waves) : 1;
   return {model,
           run_layers(model, batch, options, chunks).release(),
-          {options.ranks.turns, turns_beside_head(model.config, options.ranks)}};
+          {options.ranks.turns, layers_beside_head(model.config, options.ranks),
+           /*waits=*/2 * options.ranks.waves}};
 }
 
 }  // namespace farskip::schedule

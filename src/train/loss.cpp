@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "kernels/product.h"
 #include "util/error.h"
@@ -121,9 +122,16 @@ HeadLoss head_loss(const HeadInput& input, const model::Parameter& head_paramete
   HeadLoss result;
   result.grad_hidden = at::zeros_like(hidden);
   const Chunks chunks(input.rows, hidden.size(0), head.size(0), input.chunk);
+  bool passed = !input.halfway;
+  const auto halfway = [&] {
+    if (!std::exchange(passed, true)) input.halfway();
+  };
+  int64_t done = 0;
   chunks.each([&](auto take, auto put) {
     const at::Tensor rows = take(hidden);
     at::Tensor student = log_probabilities(rows, head, tau);
+    done += rows.size(0);
+    if (2 * done >= chunks.count()) halfway();
     at::Tensor d;  // of the logits, divided by `scale`
     double scale = 0;
     if (objective == Objective::kl) {
@@ -150,6 +158,7 @@ HeadLoss head_loss(const HeadInput& input, const model::Parameter& head_paramete
                                   add_head_gradient(gradient, d, rows);
                                 });
   });
+  halfway();  // of no rows
   result.finite = std::isfinite(result.loss);
   return result;
 }

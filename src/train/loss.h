@@ -3,6 +3,7 @@
 #pragma once
 #include <ATen/core/Tensor.h>
 
+#include <functional>
 #include <vector>
 
 #include "model/parameter.h"
@@ -26,6 +27,8 @@ struct HeadInput {
   double temperature = 1;     ///< tau
   int64_t chunk = 0;          ///< tokens at a time; 0 = as many as make one chunk of float32 logits
                               ///< 16 MiB, but at least 128 (about five such buffers are alive)
+  /// Called once, when about half of the work is done; empty: not.
+  std::function<void()> halfway = {};
 };
 
 /// Sums over the selected rows.

@@ -101,8 +101,9 @@ class TaughtPass : public Pass {
     MicroStep step;
     for (int64_t c = 0; c < ending_->chunks(); ++c) {
       const at::Tensor teacher_hidden = taught_ ? taught_->hidden(c) : at::Tensor();
-      const HeadInput input = task_.head_input(
-          ending_->hidden(c), teacher_hidden, rows_.part(ending_->begin(c), ending_->begin(c + 1)));
+      HeadInput input = task_.head_input(ending_->hidden(c), teacher_hidden,
+                                         rows_.part(ending_->begin(c), ending_->begin(c + 1)));
+      input.halfway = [&] { ending_->pause(c); };
       const HeadLoss head = head_loss(input, task_.student_.weights.head, objective, weight_);
       ending_->gradient(c, head.grad_hidden);
       step.loss += head.loss;

@@ -22,9 +22,11 @@ class TextPass : public Pass {
   MicroStep finish() override {
     MicroStep step;
     for (int64_t c = 0; c < ending_.chunks(); ++c) {
+      HeadInput scored =
+          input(ending_.hidden(c), rows_.part(ending_.begin(c), ending_.begin(c + 1)));
+      scored.halfway = [&] { ending_.pause(c); };
       const HeadLoss loss =
-          head_loss(input(ending_.hidden(c), rows_.part(ending_.begin(c), ending_.begin(c + 1))),
-                    model_.weights.head, Objective::cross_entropy, weight_);
+          head_loss(scored, model_.weights.head, Objective::cross_entropy, weight_);
       ending_.gradient(c, loss.grad_hidden);
       step.loss += loss.loss;
     }

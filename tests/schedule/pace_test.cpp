@@ -12,24 +12,24 @@ namespace {
 
 using comm::Rendezvous;
 
-TEST(TurnsBesideHead, AreAsManyAsTheHeadIsLarge) {
+TEST(LayersBesideHead, AreAsManyAsTheHeadIsLarge) {
   model::ModelConfig config = model::read_config(test::golden_directory("deepseek_v2") /
                                                  "config.json");  // three layers of experts
-  EXPECT_EQ(turns_beside_head(config, {}), 0);
+  EXPECT_EQ(layers_beside_head(config, {}), 0);
   Rendezvous::threads(2, [&](Rendezvous& rendezvous) {
     model::ModelConfig of_rank = config;
     model::ExpertRanks ranks{.waves = 2};
     const comm::Group rows = rendezvous.all(), counts = rendezvous.all();
     ranks.courier = std::make_shared<comm::Courier>(rows, counts);
     of_rank.vocabulary = 1;
-    EXPECT_EQ(turns_beside_head(of_rank, ranks), 0);
+    EXPECT_EQ(layers_beside_head(of_rank, ranks), 0);
     of_rank.vocabulary = 1 << 24;
-    EXPECT_EQ(turns_beside_head(of_rank, ranks), 3 * 2 * 2);  // not more than it has waits
+    EXPECT_EQ(layers_beside_head(of_rank, ranks), 3);  // not more than it has
     double forward = 0;
     for (const model::LayerConfig& layer : config.layers)
       forward += layer_work(layer, config.hidden, {}, 2).forward();
-    of_rank.vocabulary = static_cast<int64_t>(forward / (6.0 * static_cast<double>(config.hidden)));
-    EXPECT_EQ(turns_beside_head(of_rank, ranks), 3 * 2);  // half of the forward's compute
+    of_rank.vocabulary = static_cast<int64_t>(forward / (5.0 * static_cast<double>(config.hidden)));
+    EXPECT_EQ(layers_beside_head(of_rank, ranks), 2);  // 1.8: three fifths of the forward
   });
 }
 
