@@ -22,11 +22,11 @@ inline double unit(at::ScalarType dtype) {
   }
 }
 
-/// Same dtype and shape; every element within one unit of `expected` or 1e-5 of the largest; and
-/// below float32, where roundings flip rarely, at most 2 % of the elements (and at most 3 of few)
-/// not equal.
+/// Same dtype and shape; every element within one unit of `expected` for each of its roundings, or
+/// 1e-5 of the largest; and below float32, where roundings flip rarely, at most 2 % of the elements
+/// (and at most 3 of few) not equal.
 inline void expect_close(const at::Tensor& found, const at::Tensor& expected,
-                         const std::string& what) {
+                         const std::string& what, int roundings = 1) {
   ASSERT_EQ(found.scalar_type(), expected.scalar_type()) << what;
   ASSERT_EQ(found.sizes(), expected.sizes()) << what;
   ASSERT_TRUE(found.is_contiguous()) << what;
@@ -36,7 +36,7 @@ inline void expect_close(const at::Tensor& found, const at::Tensor& expected,
   const double slack = expected.scalar_type() == at::kDouble ? 1e-12 : 1e-5;
   // The last term is for single values that all but cancel.
   const at::Tensor allowed =
-      b.abs() * unit(expected.scalar_type()) + b.abs().max() * slack + 1e-3 * slack;
+      b.abs() * (roundings * unit(expected.scalar_type())) + b.abs().max() * slack + 1e-3 * slack;
   EXPECT_TRUE(((a - b).abs() <= allowed).all().item<bool>())
       << what << ": largest difference " << (a - b).abs().max().item<double>();
   if (expected.element_size() < 4) {

@@ -35,7 +35,8 @@ TEST(RmsNorm, MatchesThePlainFormula) {
            {wide.slice(1, 2, size + 2), wide.slice(1, 0, size).contiguous()}) {
         const auto found = rms_norm(x, weight, 1e-6);
         const auto expected = generic::rms_norm(x, weight, 1e-6);
-        expect_close(found.y, expected.y, "y");
+        // Rounded before the weight and after; a sum of squares depends on where memory lies.
+        expect_close(found.y, expected.y, "y", /*roundings=*/2);
         expect_close(found.rstd, expected.rstd, "rstd");
 
         const at::Tensor grad_y = normal({rows, size}, dtype);
