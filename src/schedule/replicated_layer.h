@@ -2,7 +2,6 @@
 // slices, and the sums over the ranks.
 #pragma once
 #include <algorithm>
-#include <deque>
 #include <functional>
 #include <utility>
 #include <vector>
@@ -58,16 +57,14 @@ class ReplicatedLayer : public TensorLayer {
   class Attended {
    public:
     at::Tensor of(const Wave& wave) {
-      if (ahead_.empty()) return compute_(wave);
-      const at::Tensor y = std::move(ahead_.front());
-      ahead_.pop_front();
-      return y;
+      return next_ < ahead_.size() ? std::move(ahead_[next_++]) : compute_(wave);
     }
 
    private:
     friend class ReplicatedLayer;
     std::function<at::Tensor(const Wave&)> compute_;
-    std::deque<at::Tensor> ahead_;
+    std::vector<at::Tensor> ahead_;  ///< of the first waves
+    size_t next_ = 0;
   };
   /// `early`: the first half of the waves is computed here and now.
   Attended attend(model::PreparedAttention prepared, const std::vector<Wave>& waves, bool early) {

@@ -287,13 +287,13 @@ TEST(ReplicatedMessages, LongSumsGoInParts) {
     reducer->record(nullptr);
     EXPECT_LT(relative_error(found[0], expected), 1e-4);
     EXPECT_TRUE(found[0].equal(found[1]));
-    int64_t halves = 0;
+    int64_t pieces = 0;
     for (const comm::Message& message : log.messages)
       if (message.name.part == MessagePart::routed && message.name.chunk >= 0) {
         EXPECT_EQ(message.bytes, kRows * kLength * 18 * 4);
-        ++halves;
+        ++pieces;
       }
-    EXPECT_EQ(halves, 2 * 2 * 2);  // executions, layers that another one follows, halves
+    EXPECT_EQ(pieces, 2 * 2 * 2);  // executions, layers that another one follows, pieces
 
     // A prefill: the last layers work on some tokens, which come to them in waves.
     model::KvCache cache(model.config, kRows, kLength, model.dtype);

@@ -107,6 +107,23 @@ TEST(Loss, FrozenHeadGetsNoGradientAndHiddenStillDoes) {
   EXPECT_GT(found.grad_hidden.abs().min().item<double>(), 0);
 }
 
+/// Ranks give way to another micro-batch there, and must do so alike, whatever rows each has.
+TEST(Loss, CallsHalfwayOnceHoweverManyRowsThereAre) {
+  model::Parameter head{"lm_head.weight", random({7, 4}, 1, 3).to(at::kFloat), {}};
+  head.train();
+  for (const int64_t count : {0, 1, 5, 23})
+    for (const int64_t chunk : {1, 4, 100}) {
+      int called = 0;
+      head_loss({.hidden = random({23, 4}, 1, 2).to(at::kFloat),
+                 .targets = at::arange(23) % 7,
+                 .rows = at::arange(count),
+                 .chunk = chunk,
+                 .halfway = [&] { ++called; }},
+                head, Objective::cross_entropy, 1);
+      EXPECT_EQ(called, 1) << count << " rows, chunks of " << chunk;
+    }
+}
+
 TEST(Loss, ReportsNumbersThatAreNotFinite) {
   const model::Parameter head{"lm_head.weight", random({9, 4}, 1, 1), {}};
   at::Tensor hidden = random({3, 4}, 1, 2);
