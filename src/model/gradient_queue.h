@@ -1,5 +1,6 @@
-// Weight gradients that wait to be computed: nothing depends on them before the optimizer, so they
-// are what a rank computes while it waits for a message.
+// Weight gradients that wait to be computed, and weights that wait to be updated: nothing depends
+// on them before the optimizer, and before the next pass reads them, so they are what a rank
+// computes while it waits for a message.
 #pragma once
 #include <ATen/core/Tensor.h>
 
@@ -21,9 +22,10 @@ class GradientQueue {
   GradientQueue(const GradientQueue&) = delete;
   GradientQueue& operator=(const GradientQueue&) = delete;
 
-  /// `work` adds a contribution to `gradient` and keeps `bytes` of tensors alive until it has run.
+  /// `work` adds a contribution to `gradient`, or uses it up, and keeps `bytes` of tensors alive
+  /// until it has run.
   void push(const at::Tensor& gradient, int64_t bytes, std::function<void()> work);
-  /// Whether contributions to the gradient are waiting.
+  /// Whether work on the gradient is waiting.
   bool holds(const at::Tensor& gradient) const;
   /// Does the oldest piece of work; false if there is none.
   bool run_one();
@@ -41,6 +43,14 @@ class GradientQueue {
   int64_t passed() const { return passed_; }
   void expect(int64_t layers) { passed_ = layers; }
 
+  /// A forward pass is about to read the parameters of layer `layer`: -1 for the embedding, the
+  /// depth for what comes after the layers.
+  void read(int64_t layer) const {
+    if (ready_) ready_(layer);
+  }
+  /// Called then; empty: nobody.
+  void before_read(std::function<void(int64_t layer)> ready) { ready_ = std::move(ready); }
+
   int64_t bytes() const { return bytes_; }
   /// Most bytes that waited at once, since the last call.
   int64_t take_peak_bytes();
@@ -55,8 +65,9 @@ class GradientQueue {
   int64_t bytes_ = 0, peak_ = 0;
   int64_t passed_ = 0;
   std::function<void()> moved_;
+  std::function<void(int64_t)> ready_;
   std::deque<Item> items_;
-  std::unordered_map<const void*, int64_t> waiting_;  ///< contributions by gradient
+  std::unordered_map<const void*, int64_t> waiting_;  ///< pieces of work by gradient
 };
 
 }  // namespace farskip::model

@@ -108,12 +108,18 @@ model::ResidualStream run_layers(const model::Model& model, const model::Batch& 
     ranks.counts = std::make_shared<model::TokenCounts>(
         ranks, batch.size(), options.rows.defined() ? options.rows.numel() : batch.size());
 
+  const auto& queue = model.weights.final_norm.queue;  // of a model that is trained
+  const auto reads = [&](int64_t layer) {
+    if (queue) queue->read(layer);
+  };
+  reads(-1);
   model::ResidualStream stream(embed(model, batch.tokens, options.ranks));
   const auto observe = [&](int64_t k) {
     if (options.on_residual) options.on_residual(k, stream.full());
   };
   for (int64_t k = 0; k < config.depth(); ++k) {
     observe(k);
+    reads(k);
     const RunLayer layer = [pass, k, count = k + 1 == config.depth() ? chunks : 1](
                                model::ResidualStream& stream, const LayerTrace* again) {
       const Pass& p = *pass;
@@ -139,6 +145,7 @@ model::ResidualStream run_layers(const model::Model& model, const model::Batch& 
   }
   if (ranks.gathers()) ranks.counts->tokens();  // which layers without experts have not asked for
   observe(config.depth());
+  reads(config.depth());
   return stream;
 }
 

@@ -19,7 +19,8 @@ int64_t layers_beside_head(const model::ModelConfig& config, const model::Expert
   }
   // Its logits, and its two gradients.
   const auto head = 3 * static_cast<double>(config.hidden) * static_cast<double>(config.vocabulary);
-  return std::llround(std::min(head / forward, 1.0) * static_cast<double>(layers));
+  const int64_t beside = std::llround(std::min(head / forward, 1.0) * static_cast<double>(layers));
+  return std::max<int64_t>(0, std::min(beside, layers - 1));
 }
 
 }  // namespace farskip::schedule

@@ -4,73 +4,24 @@
 
 #include <algorithm>
 #include <cmath>
-#include <deque>
-
-#include "comm/recorded_work.h"
+#include <numeric>
 
 namespace farskip::train {
 namespace {
 
-constexpr size_t kInFlight = 3;  ///< buckets
-
 using Part = comm::MessageName::Part;
 
-/// Of a bucket's parts, those that are sent.
-int64_t to_others(const comm::Group& group, const at::Tensor& parts) {
-  return static_cast<int64_t>(parts.nbytes()) / group.size() * (group.size() - 1);
-}
-
-/// Where one rank's part of a parameter lies.
-struct Place {
-  int64_t at;            ///< in what the rank has of its bucket
-  int64_t begin, count;  ///< in the parameter
-  at::Tensor of_part(const at::Tensor& part) const { return part.narrow(0, at, count); }
-  at::Tensor of_parameter(const at::Tensor& tensor) const {
-    return tensor.detach().view({-1}).narrow(0, begin, count);
-  }
-};
+/// Elements that are updated at a time: some milliseconds, for which a message may have to wait.
+constexpr int64_t kPiece = int64_t{1} << 20;
 
 }  // namespace
 
-/// Launches and finishes buckets in order, a few at a time.
-class GradientSync::Pipeline {
- public:
-  using Finish = std::function<void(const at::Tensor&)>;
-  explicit Pipeline(comm::MessageLog* log) : log_(log) {}
-  /// `bytes`: sent to other ranks. `launch` gets the name that errors use.
-  template <class Launch>
-  void add(comm::MessageName name, int64_t bytes, Launch launch, Finish finish) {
-    if (waiting_.size() == kInFlight) finish_one();
-    auto work = std::make_unique<comm::RecordedWork>(
-        launch(name.describe()).release(), name, bytes,
-        [log = log_](const comm::Message& done, const at::Tensor&) {
-          if (log) log->messages.push_back(done);
-        });
-    waiting_.emplace_back(comm::Pending(std::move(work)), std::move(finish));
-  }
-  void finish() {
-    while (!waiting_.empty()) finish_one();
-  }
-  /// Whether one can be added without waiting.
-  bool has_room() {
-    while (!waiting_.empty() && waiting_.front().first.arrived()) finish_one();
-    return waiting_.size() < kInFlight;
-  }
-
- private:
-  void finish_one() {
-    auto [pending, finish] = std::move(waiting_.front());
-    waiting_.pop_front();
-    finish(pending.wait());
-  }
-  comm::MessageLog* log_;
-  std::deque<std::pair<comm::Pending, Finish>> waiting_;
-};
-
-GradientSync::~GradientSync() = default;
-
-GradientSync::GradientSync(model::Model& model, const comm::Grid& grid, int64_t bucket_bytes)
-    : world_(grid.world), depth_(model.config.depth()) {
+GradientSync::GradientSync(model::Model& model, const comm::Grid& grid,
+                           std::shared_ptr<model::GradientQueue> queue, int64_t bucket_bytes)
+    : world_(grid.world),
+      depth_(model.config.depth()),
+      defers_(queue != nullptr),
+      queue_(queue ? std::move(queue) : std::make_shared<model::GradientQueue>(0)) {
   const auto bindings = model::bind(model.weights, model.config, model.share);
   std::vector<bool> experts;
   std::vector<int64_t> layers;
@@ -78,134 +29,104 @@ GradientSync::GradientSync(model::Model& model, const comm::Grid& grid, int64_t 
     if (!binding.parameter->trained()) continue;
     const comm::Group& group = binding.experts ? grid.expert_replicas : grid.replicas;
     const int64_t size = binding.parameter->value.numel();
-    const int64_t each = (size + group.size() - 1) / group.size();
+    const int64_t each = part_size(*binding.parameter, group.size());
     owned_.push_back({binding.parameter, std::min(group.rank() * each, size),
                       std::min((group.rank() + 1) * each, size),
                       binding.experts ? model.share.experts.index * size : 0});
     experts.push_back(binding.experts);
     layers.push_back(binding.layer);
   }
+  std::vector<Due> alone;
   // The last parameters' gradients are whole first.
   for (size_t i = owned_.size(); i-- > 0;) {
     const comm::Group& group = experts[i] ? grid.expert_replicas : grid.replicas;
     if (group.size() == 1) {
-      alone_.push_back(i);
+      alone.push_back({layers[i], i});
       continue;
     }
-    const model::Parameter& parameter = *owned_[i].parameter;
-    const auto bytes = static_cast<int64_t>(parameter.gradient.element_size());
-    auto bucket = std::find_if(buckets_.rbegin(), buckets_.rend(), [&](const Bucket& one) {
-      const model::Parameter& first = *owned_[one.members.front()].parameter;
-      return one.group.backend() == group.backend() &&
-             first.value.scalar_type() == parameter.value.scalar_type();
-    });
-    if (bucket == buckets_.rend() || bucket->part * group.size() * bytes >= bucket_bytes) {
-      buckets_.push_back({group, {}, 0});
+    model::Parameter* parameter = owned_[i].parameter;
+    const bool by_rows = layers[i] == -1 && !model.config.tied_embeddings &&
+                         model.config.vocabulary <= kMostNamedRows;
+    auto bucket = std::find_if(buckets_.rbegin(), buckets_.rend(),
+                               [&](const Bucket& one) { return one.suits(*parameter, group); });
+    if (by_rows || bucket == buckets_.rend() || bucket->bytes() >= bucket_bytes) {
+      buckets_.push_back({group, by_rows});
       bucket = buckets_.rbegin();
     }
-    bucket->members.push_back(i);
-    bucket->layer = layers[i];
-    bucket->part += part_size(owned_[i], *bucket);
+    bucket->add(i, parameter, layers[i]);
   }
+  std::stable_sort(buckets_.begin(), buckets_.end(),
+                   [](const Bucket& a, const Bucket& b) { return a.layer > b.layer; });
+  // What others wait for comes first.
+  for (auto bucket = buckets_.rbegin(); bucket != buckets_.rend(); ++bucket)
+    for (const size_t member : bucket->members) updates_.push_back({bucket->layer, member});
+  updates_.insert(updates_.end(), alone.rbegin(), alone.rend());
+  std::stable_sort(updates_.begin(), updates_.end(),
+                   [](const Due& a, const Due& b) { return a.layer < b.layer; });
+  queue_->before_read([this](int64_t layer) { provide(layer); });
 }
 
-int64_t GradientSync::part_size(const Owned& one, const Bucket& bucket) {
-  return (one.parameter->value.numel() + bucket.group.size() - 1) / bucket.group.size();
+GradientSync::~GradientSync() {
+  queue_->observe({});
+  queue_->before_read({});
 }
 
-template <class F>
-void GradientSync::each_part(const Bucket& bucket, F f) const {
-  int64_t at = 0;
-  for (const size_t i : bucket.members) {
-    const int64_t size = owned_[i].parameter->value.numel(), each = part_size(owned_[i], bucket);
-    for (int64_t rank = 0; rank < bucket.group.size(); ++rank) {
-      const int64_t begin = std::min(rank * each, size);
-      f(*owned_[i].parameter, rank, Place{at, begin, std::min(each, size - begin)});
-    }
-    at += each;
-  }
+bool GradientSync::waits(const Bucket& bucket) const {
+  return std::any_of(bucket.members.begin(), bucket.members.end(),
+                     [&](size_t i) { return queue_->holds(owned_[i].parameter->gradient); });
 }
 
-/// [ranks * part]: what each rank gets of every member.
-at::Tensor GradientSync::parts_of_gradients(const Bucket& bucket) const {
-  const at::Tensor& gradient = owned_[bucket.members.front()].parameter->gradient;
-  const at::Tensor parts = at::zeros({bucket.group.size(), bucket.part}, gradient.options());
-  each_part(bucket, [&](const model::Parameter& parameter, int64_t rank, Place place) {
-    place.of_part(parts[rank]).copy_(place.of_parameter(parameter.gradient));
-  });
-  return parts.view({-1});
-}
-
-/// In the order of the ranks, so that the sum has the same bits wherever it is taken.
-void GradientSync::add_up(const Bucket& bucket, const at::Tensor& received) {
-  const at::Tensor parts = received.view({bucket.group.size(), bucket.part});
-  each_part(bucket, [&](const model::Parameter& parameter, int64_t rank, Place place) {
-    if (rank != bucket.group.rank()) return;
-    const at::Tensor sum = place.of_parameter(parameter.gradient);
-    sum.copy_(place.of_part(parts[0]));
-    for (int64_t r = 1; r < bucket.group.size(); ++r) sum.add_(place.of_part(parts[r]));
-  });
-}
-
-at::Tensor GradientSync::own_values(const Bucket& bucket) const {
-  const at::Tensor& value = owned_[bucket.members.front()].parameter->value;
-  const at::Tensor values = at::zeros({bucket.part}, value.detach().options());
-  each_part(bucket, [&](const model::Parameter& parameter, int64_t rank, Place place) {
-    if (rank == bucket.group.rank())
-      place.of_part(values).copy_(place.of_parameter(parameter.value));
-  });
-  return values;
-}
-
-void GradientSync::spread(const Bucket& bucket, const at::Tensor& received) {
-  const at::Tensor parts = received.view({bucket.group.size(), bucket.part});
-  each_part(bucket, [&](const model::Parameter& parameter, int64_t rank, Place place) {
-    if (rank != bucket.group.rank())
-      place.of_parameter(parameter.value).copy_(place.of_part(parts[rank]));
-  });
-}
-
-bool GradientSync::waits(const Bucket& bucket, const model::GradientQueue* queue) const {
-  return queue && std::any_of(bucket.members.begin(), bucket.members.end(), [&](size_t i) {
-           return queue->holds(owned_[i].parameter->gradient);
-         });
-}
-
-void GradientSync::launch_next() {
-  const Bucket& bucket = buckets_[next_];
-  const at::Tensor parts = parts_of_gradients(bucket);
-  const std::vector<int64_t> splits(bucket.group.size(), bucket.part);
+void GradientSync::launch_gradients() {
+  const auto number = static_cast<int64_t>(reduction_->added());
+  const Bucket& bucket = buckets_[number];
+  const comm::MessageName name{number, Part::gradients};
+  const Bucket::Parts parts = bucket.gradients();
+  const std::vector<int64_t> expected = bucket.expected(parts, name.describe());
+  const auto sum = [](const std::vector<int64_t>& rows) {
+    return std::accumulate(rows.begin(), rows.end(), int64_t{0});
+  };
+  const int64_t row_bytes =
+      static_cast<int64_t>(parts.rows.nbytes()) / std::max<int64_t>(1, parts.rows.size(0));
   reduction_->add(
-      {static_cast<int64_t>(next_++), Part::gradients}, to_others(bucket.group, parts),
-      [&](const std::string& what) { return bucket.group.all_to_all(what, parts, splits, splits); },
-      [this, &bucket](const at::Tensor& received) { add_up(bucket, received); });
-  peak_bytes_ = std::max(peak_bytes_, static_cast<int64_t>(2 * kInFlight * parts.nbytes()));
+      name, (sum(parts.sent) - parts.sent[bucket.group.rank()]) * row_bytes,
+      [&](const std::string& what) {
+        return bucket.group.all_to_all(what, parts.rows, parts.sent, expected);
+      },
+      [&bucket, expected](const at::Tensor& received) { bucket.add_up(received, expected); });
+  peak_bytes_ = std::max(peak_bytes_, static_cast<int64_t>(kBucketsInFlight) * row_bytes *
+                                          (sum(parts.sent) + sum(expected)));
 }
 
-void GradientSync::begin(model::GradientQueue& queue) {
-  reduction_ = std::make_unique<Pipeline>(log_);
-  queue.expect(depth_ + 1);
-  queue.observe([this, &queue] {
+void GradientSync::begin() {
+  if (!defers_) return;
+  settle();
+  reduction_.emplace(log_);
+  queue_->expect(depth_ + 1);
+  queue_->observe([this] {
     const at::NoGradGuard no_grad;
-    while (next_ < buckets_.size() && buckets_[next_].layer >= queue.passed() &&
-           !waits(buckets_[next_], &queue) && reduction_->has_room())
-      launch_next();
+    const auto ready = [&](const Bucket& bucket) {
+      return bucket.layer >= queue_->passed() && !waits(bucket);
+    };
+    while (reduction_->added() < buckets_.size() && ready(buckets_[reduction_->added()]) &&
+           reduction_->has_room())
+      launch_gradients();
   });
 }
 
-void GradientSync::reduce(model::GradientQueue* queue) {
+void GradientSync::reduce() {
   const at::NoGradGuard no_grad;
-  if (queue) queue->observe({});
-  if (!reduction_) reduction_ = std::make_unique<Pipeline>(log_);
-  early_ = static_cast<int64_t>(next_);
-  while (next_ < buckets_.size()) {
-    while (waits(buckets_[next_], queue)) queue->run_one();
-    launch_next();
+  settle();
+  queue_->observe({});
+  if (!reduction_) reduction_.emplace(log_);
+  early_ = static_cast<int64_t>(reduction_->added());
+  while (reduction_->added() < buckets_.size()) {
+    while (waits(buckets_[reduction_->added()])) queue_->run_one();
+    if (!reduction_->has_room()) reduction_->finish_one();
+    launch_gradients();
   }
-  if (queue) queue->drain();
-  reduction_->finish();
+  queue_->drain();
+  while (reduction_->finished() < buckets_.size()) reduction_->finish_one();
   reduction_.reset();
-  next_ = 0;
 }
 
 double GradientSync::norm(const AdamW& optimizer) const {
@@ -213,31 +134,78 @@ double GradientSync::norm(const AdamW& optimizer) const {
   return std::sqrt(world_.all_reduce("gradient norm", own).wait().item<double>());
 }
 
+void GradientSync::launch_values() {
+  const auto number = static_cast<int64_t>(spreading_->added());
+  const Bucket& bucket = buckets_[buckets_.size() - 1 - number];
+  const at::Tensor values = bucket.own_values();
+  spreading_->add(
+      {number, Part::weights}, (bucket.group.size() - 1) * static_cast<int64_t>(values.nbytes()),
+      [&](const std::string& what) { return bucket.group.all_gather(what, values); },
+      [&bucket](const at::Tensor& received) { bucket.take_values(received); });
+}
+
 void GradientSync::update(AdamW& optimizer, double learning_rate, double gradient_scale) {
-  at::NoGradGuard no_grad;
-  Pipeline pipeline(log_);
-  int64_t number = 0;
-  auto alone = alone_.begin();  // what fills the waits
-  const auto update = [&](size_t i) { optimizer.update(i, learning_rate, gradient_scale); };
+  settle();
   optimizer.begin_step();
-  for (const Bucket& bucket : buckets_) {
-    std::for_each(bucket.members.begin(), bucket.members.end(), update);
-    const at::Tensor values = own_values(bucket);
-    while (alone != alone_.end() && !pipeline.has_room()) update(*alone++);
-    pipeline.add(
-        {number++, Part::weights},
-        (bucket.group.size() - 1) * static_cast<int64_t>(values.nbytes()),
-        [&](const std::string& what) { return bucket.group.all_gather(what, values); },
-        [&](const at::Tensor& received) { spread(bucket, received); });
+  spreading_.emplace(log_);
+  updated_ = 0;
+  for (const Due& due : updates_) {
+    const Owned& one = owned_[due.member];
+    const auto add = [&](int64_t begin, int64_t end, bool last) {
+      queue_->push(one.parameter->gradient, 0, [=, this, &optimizer] {
+        optimizer.update(due.member, learning_rate, gradient_scale, begin, end);
+        if (!last) return;
+        owned_[due.member].parameter->gradient.detach().zero_();
+        ++updated_;
+      });
+    };
+    const int64_t size = one.end - one.begin;
+    for (int64_t begin = 0; begin == 0 || begin < size; begin += kPiece)
+      add(begin, begin + kPiece, begin + kPiece >= size);
   }
-  std::for_each(alone, alone_.end(), update);
-  pipeline.finish();
+  queue_->observe([this] { launch_what_is_ready(); });
+  if (!defers_) settle();
+}
+
+void GradientSync::launch_what_is_ready() {
+  const at::NoGradGuard no_grad;
+  while (spreading_ && spreading_->added() < buckets_.size() &&
+         !waits(buckets_[buckets_.size() - 1 - spreading_->added()]) && spreading_->has_room())
+    launch_values();
+}
+
+void GradientSync::launch_up_to(int64_t layer) {
+  while (updated_ < updates_.size() && updates_[updated_].layer <= layer) queue_->run_one();
+  while (spreading_->added() < needed(layer)) launch_values();
+}
+
+size_t GradientSync::needed(int64_t layer) const {
+  return std::count_if(buckets_.begin(), buckets_.end(),
+                       [&](const Bucket& bucket) { return bucket.layer <= layer; });
+}
+
+void GradientSync::provide(int64_t layer) {
+  if (!spreading_) return;
+  const at::NoGradGuard no_grad;
+  launch_up_to(layer);
+  launch_up_to(layer + 1);  // on its way while this one computes
+  launch_what_is_ready();
+  for (;;) {
+    spreading_->finish_arrived();
+    if (spreading_->finished() >= needed(layer)) break;
+    if (!queue_->run_one()) spreading_->finish_one();
+  }
+  if (updated_ == updates_.size() && needed(layer) == buckets_.size()) spreading_.reset();
+}
+
+void GradientSync::settle() {
+  provide(depth_);
 }
 
 void GradientSync::spread_values() {
-  at::NoGradGuard no_grad;
+  const at::NoGradGuard no_grad;
   for (const Bucket& bucket : buckets_)
-    spread(bucket, bucket.group.all_gather("weights", own_values(bucket)).wait());
+    bucket.take_values(bucket.group.all_gather("weights", bucket.own_values()).wait());
 }
 
 void GradientSync::zero_gradients() {

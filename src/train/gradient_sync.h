@@ -1,11 +1,14 @@
 // Gradients and weights of what several ranks hold alike: every rank adds up and updates a part
 // of them (ZeRO stage 1, Rajbhandari et al. 2020), and the parts come together again.
 #pragma once
+#include <memory>
+#include <optional>
 #include <vector>
 
 #include "comm/grid.h"
 #include "model/gradient_queue.h"
 #include "model/model.h"
+#include "train/bucket.h"
 #include "train/optimizer.h"
 
 namespace farskip::train {
@@ -14,23 +17,35 @@ namespace farskip::train {
 /// the background (comm::Urgency): expert messages go first.
 class GradientSync {
  public:
-  /// `model` must outlive it; its trained parameters stay the same tensors. A bucket has so many
-  /// bytes of gradients, or those of one parameter that has more.
-  GradientSync(model::Model& model, const comm::Grid& grid, int64_t bucket_bytes = 8 << 20);
+  /// `model` must outlive it; its trained parameters stay the same tensors. `queue`: where its
+  /// weight gradients wait, and then its updates; null: nowhere. A bucket has so many bytes of
+  /// gradients, or those of one parameter that has more.
+  GradientSync(model::Model& model, const comm::Grid& grid,
+               std::shared_ptr<model::GradientQueue> queue = nullptr,
+               int64_t bucket_bytes = 8 << 20);
   ~GradientSync();
+  GradientSync(const GradientSync&) = delete;
+  GradientSync& operator=(const GradientSync&) = delete;
 
   /// What this rank updates: a part of each parameter that others hold too, all of the rest.
   const std::vector<Owned>& owned() const { return owned_; }
-  /// Before the last backward pass of a step: from now on, a bucket is launched as soon as that
-  /// pass is through with its layers and nothing for it is waiting in the queue, a few at a time.
-  void begin(model::GradientQueue& queue);
+  /// Before the last backward pass of a step, where there is a queue: from now on, a bucket is
+  /// launched as soon as that pass is through with its layers and nothing for it is waiting in the
+  /// queue, a few at a time.
+  void begin();
   /// Afterwards the gradients of what this rank owns are the sums over the ranks. Works off the
   /// queue on the way, and launches a bucket as soon as nothing for it is waiting there.
-  void reduce(model::GradientQueue* queue);
+  void reduce();
   /// L2 norm of the gradients of the whole model.
   double norm(const AdamW& optimizer) const;
-  /// One step of the optimizer, after which every rank has all values.
+  /// One step of the optimizer, after which every rank has all values and gradients are zero. With
+  /// a queue this only begins: updates wait there, those of the first layers first, a bucket of
+  /// values leaves as soon as it is up to date, and the next forward pass waits before a layer for
+  /// what it reads of it. `optimizer` must last until then.
   void update(AdamW& optimizer, double learning_rate, double gradient_scale);
+  /// Waits for all of an update that has begun: before anything but a forward pass of the model
+  /// reads weights, moments or gradients.
+  void settle();
   /// Gives every rank the values that their owners have.
   void spread_values();
   void zero_gradients();
@@ -43,33 +58,33 @@ class GradientSync {
   int64_t peak_bytes() const { return peak_bytes_; }
 
  private:
-  /// Parameters of one dtype that are held by the same ranks.
-  struct Bucket {
-    comm::Group group;
-    std::vector<size_t> members;  ///< of owned_, the last parameters first
-    int64_t part = 0;             ///< elements of one rank's part, filled up to be equally many
-    int64_t layer = 0;            ///< the first that it has something of
+  /// A parameter to be updated before `layer` is read.
+  struct Due {
+    int64_t layer;
+    size_t member;  ///< of owned_
   };
-  class Pipeline;
-  bool waits(const Bucket& bucket, const model::GradientQueue* queue) const;
-  void launch_next();
-  /// Elements of a rank's part of a parameter, filled up.
-  static int64_t part_size(const Owned& one, const Bucket& bucket);
-  /// f(parameter, rank, place) for each rank's part of each member, in order.
-  template <class F>
-  void each_part(const Bucket& bucket, F f) const;
-  at::Tensor parts_of_gradients(const Bucket& bucket) const;
-  void add_up(const Bucket& bucket, const at::Tensor& received);
-  at::Tensor own_values(const Bucket& bucket) const;
-  void spread(const Bucket& bucket, const at::Tensor& received);
+  bool waits(const Bucket& bucket) const;
+  void launch_gradients();
+  void launch_values();
+  /// Values that are up to date, as long as few are in flight.
+  void launch_what_is_ready();
+  /// Updates all that layers up to this one have, and launches its values.
+  void launch_up_to(int64_t layer);
+  /// Buckets that layers up to this one have something of.
+  size_t needed(int64_t layer) const;
+  /// Waits until layers up to this one can be read.
+  void provide(int64_t layer);
 
   comm::Group world_;
   std::vector<Owned> owned_;
-  std::vector<Bucket> buckets_;
-  std::vector<size_t> alone_;  ///< of owned_: no other rank has them
+  std::vector<Bucket> buckets_;  ///< the last layers first
+  std::vector<Due> updates_;     ///< of all that is owned, the first layers first
   int64_t depth_;
-  std::unique_ptr<Pipeline> reduction_;  ///< from begin() or reduce() on
-  size_t next_ = 0;                      ///< bucket of it
+  bool defers_;  ///< an update may go on into the next pass
+  std::shared_ptr<model::GradientQueue> queue_;
+  std::optional<BucketPipeline> reduction_;  ///< from begin() or reduce() on
+  std::optional<BucketPipeline> spreading_;  ///< of values, while an update goes on
+  size_t updated_ = 0;                       ///< of updates_
   int64_t early_ = 0;
   comm::MessageLog* log_ = nullptr;
   int64_t peak_bytes_ = 0;

@@ -63,13 +63,19 @@ void AdamW::step(double learning_rate, double gradient_scale) {
   for (size_t i = 0; i < owned_.size(); ++i) update(i, learning_rate, gradient_scale);
 }
 
-void AdamW::update(size_t index, double learning_rate, double gradient_scale) {
+void AdamW::update(size_t index, double learning_rate, double gradient_scale, int64_t begin,
+                   int64_t end) {
   at::NoGradGuard no_grad;
   const Owned& one = owned_[index];
   const Moments& moments = moments_[index];
-  if (one.begin == one.end) return;
-  kernels::adamw(part(one.parameter->value, one), moments.master,
-                 part(one.parameter->gradient, one), moments.first, moments.second,
+  end = std::min(end, one.end - one.begin);
+  if (begin >= end) return;
+  const auto piece = [&](const at::Tensor& flat) {
+    return flat.defined() ? flat.narrow(0, begin, end - begin) : flat;
+  };
+  kernels::adamw(piece(part(one.parameter->value, one)), piece(moments.master),
+                 piece(part(one.parameter->gradient, one)), piece(moments.first),
+                 piece(moments.second),
                  {.lr = learning_rate,
                   .beta1 = options_.beta1,
                   .beta2 = options_.beta2,

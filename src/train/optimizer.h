@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -44,9 +45,11 @@ class AdamW {
   double squared_norm() const;
   /// One update with the gradients times gradient_scale. The gradients are left as they are.
   void step(double learning_rate, double gradient_scale);
-  /// The same of the elements of one parameter: step() is begin_step() and this for all of them.
+  /// The same of one parameter, or of elements [begin, end) of what this rank has of it: step() is
+  /// begin_step() and this for all.
   void begin_step() { ++updates_; }
-  void update(size_t index, double learning_rate, double gradient_scale);
+  void update(size_t index, double learning_rate, double gradient_scale, int64_t begin = 0,
+              int64_t end = std::numeric_limits<int64_t>::max());
   const std::vector<Owned>& owned() const { return owned_; }
 
   /// Updates made so far.

@@ -19,6 +19,11 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
+/// What happens every so many steps, 0: never.
+bool due(int64_t every, int64_t step) {
+  return every > 0 && step % every == 0;
+}
+
 /// JSON has no infinity: null stands for what is not finite.
 nlohmann::ordered_json number(double value) {
   return std::isfinite(value) ? nlohmann::ordered_json(value) : nlohmann::ordered_json();
@@ -56,7 +61,7 @@ Trainer::Trainer(model::Model& model, const model::Connectivity& connectivity, T
       validation_(validation),
       directory_(directory),
       options_(std::move(options)),
-      sync_(model, options_.grid, options_.bucket_bytes),
+      sync_(model, options_.grid, options_.queue, options_.bucket_bytes),
       optimizer_(sync_.owned(), options_.adamw),
       stopping_(options_.patience, options_.delta, options_.higher_is_better) {
   util::require(loader.rows() % options_.grid.size() == 0, "--batch-tokens",
@@ -88,25 +93,32 @@ Trainer::StepFigures Trainer::train_step() {
                              static_cast<double>(micro.count()) / static_cast<double>(count));
       },
       [&](std::unique_ptr<Pass>& pass, int64_t i) {
-        if (options_.queue && i + 1 == passes) sync_.begin(*options_.queue);
+        if (i + 1 == passes) sync_.begin();
         const MicroStep part = pass->finish();
         figures.loss += part.loss;
         figures.auxiliary += part.auxiliary;
         finite = finite && part.finite;
       });
-  sync_.reduce(options_.queue.get());
+  sync_.reduce();
   add_up(figures, finite);
   figures.norm = finite ? sync_.norm(optimizer_) : std::nan("");
   figures.updated = std::isfinite(figures.norm);
   if (figures.updated) {
     const bool clipped = options_.clip > 0 && figures.norm > options_.clip;
     sync_.update(optimizer_, options_.rate.at(step_), clipped ? options_.clip / figures.norm : 1);
+    if (looked_at(step_ + 1)) sync_.settle();
+  } else {
+    sync_.zero_gradients();
   }
-  sync_.zero_gradients();
   task_.after_step(figures.updated);
   tokens_ += rows.tokens.numel();
   ++step_;
   return figures;
+}
+
+bool Trainer::looked_at(int64_t step) const {
+  return step == options_.rate.steps || (evaluates() && due(options_.eval_every, step)) ||
+         due(options_.checkpoint_every, step);
 }
 
 void Trainer::add_up(StepFigures& figures, bool& finite) const {
@@ -223,15 +235,13 @@ TrainerResult Trainer::run() {
                                         util::fixed(flops * speed * 1e-9, 1), " GFLOP/s"));
 
     const bool end = step_ == last;
-    const bool due = options_.eval_every > 0 && step_ % options_.eval_every == 0;
     bool better = false;
-    if (due || end) {
+    if (due(options_.eval_every, step_) || end) {
       if (evaluates()) better = evaluate(progress);
       if (leads()) metrics_->draw(directory_.plot_file(), options_.title, options_.loss_name);
     }
     const bool chosen = better && (options_.patience > 0 || !options_.eval_command.empty());
-    const bool periodic = options_.checkpoint_every > 0 && step_ % options_.checkpoint_every == 0;
-    if (chosen || periodic || end || stopping_.stop())
+    if (chosen || due(options_.checkpoint_every, step_) || end || stopping_.stop())
       save(chosen);
     else if (begun_)
       directory_.discard(step_);

@@ -85,6 +85,8 @@ class Trainer {
     bool updated = false;
   };
   StepFigures train_step();
+  /// Whether the model is evaluated or saved after so many steps.
+  bool looked_at(int64_t step) const;
   bool leads() const { return options_.grid.rank() == 0; }
   /// Most bytes that were held for messages at once since the last call, and what became of the
   /// messages of the step, on this rank.

@@ -111,6 +111,7 @@ Outcome run(const Plan& plan, const Setting& setting, const fs::path& data, cons
   for (const Outcome& one : found) found[0].weights.insert(one.weights.begin(), one.weights.end());
   std::ifstream metrics(out / "metrics.jsonl");
   found[0].losses.clear();
+  std::map<std::string, int64_t> sent;  // in all steps
   for (std::string line; std::getline(metrics, line);) {
     const auto record = nlohmann::json::parse(line);
     if (record.contains("validation_loss"))
@@ -125,9 +126,11 @@ Outcome run(const Plan& plan, const Setting& setting, const fs::path& data, cons
                                       {"experts_backward", setting.ep},
                                       {"gradients", setting.ranks},
                                       {"weights", setting.ranks}}) {
-      EXPECT_EQ(record.contains(name), ranks > 1) << name << " in " << line;
+      const bool later = name == std::string("weights") && !record.contains(name);
+      EXPECT_TRUE(later || record.contains(name) == (ranks > 1)) << name << " in " << line;
       if (!record.contains(name)) continue;
       const auto& messages = record[name];
+      sent[name] += messages["messages"].get<int64_t>();
       EXPECT_GT(messages["bytes"].get<int64_t>(), 0) << line;
       // 0 where a small one was there before its launch had returned.
       EXPECT_GE(messages["communication_ms"].get<double>(), 0) << line;
@@ -135,6 +138,7 @@ Outcome run(const Plan& plan, const Setting& setting, const fs::path& data, cons
       EXPECT_LE(messages["hidden"].get<double>(), 1) << line;
     }
   }
+  EXPECT_EQ(sent["weights"], sent["gradients"]) << "a bucket each way in every step";
   return found[0];
 }
 
@@ -237,7 +241,7 @@ TEST(RanksTogether, AddUpALayersGradientsWhileOthersAreComputed) {
     const auto queue = std::make_shared<model::GradientQueue>(1 << 20);
     const double own = static_cast<double>(grid.rank() + 1);
     for (const model::Parameter* parameter : model.parameters()) parameter->gradient.fill_(own);
-    GradientSync sync(model, grid);
+    GradientSync sync(model, grid, queue);
     const auto expect_sums = [&] {
       for (const Owned& one : sync.owned())
         EXPECT_TRUE(one.parameter->gradient.view({-1})
@@ -247,23 +251,102 @@ TEST(RanksTogether, AddUpALayersGradientsWhileOthersAreComputed) {
                         .item<bool>())
             << one.parameter->name;
     };
-    sync.begin(*queue);
+    sync.begin();
     // What waits in the queue is not launched, whatever has been passed.
     const at::Tensor& norm = model.weights.final_norm.gradient;
     queue->push(norm, 8, [&] {});
     queue->pass(model.config.depth());
     queue->pass(-1);
     queue->run_one();
-    sync.reduce(queue.get());
-    EXPECT_EQ(sync.early(), 2) << "one bucket of experts, one of the rest";
+    sync.reduce();
+    EXPECT_EQ(sync.early(), 3) << "a bucket of experts, one of the embedding, one of the rest";
     expect_sums();
     for (const model::Parameter* parameter : model.parameters()) parameter->gradient.fill_(own);
-    sync.begin(*queue);
+    sync.begin();
     queue->pass(model.config.depth());
-    sync.reduce(queue.get());
+    sync.reduce();
     EXPECT_EQ(sync.early(), 0) << "a bucket with something of the first layers is not whole";
     expect_sums();
   });
+}
+
+TEST(RanksTogether, SendOfAnEmbeddingsGradientWhatIsNotZero) {
+  const at::AutoGradMode gradients(true);
+  comm::Rendezvous::threads(4, [&](comm::Rendezvous& rendezvous) {
+    const comm::Grid grid = comm::make_grid(rendezvous, 1);
+    model::Model model = model::load_model(golden("deepseek_v2"), at::kFloat).trainable();
+    const at::Tensor& gradient = model.weights.embedding.gradient;
+    const int64_t words = gradient.size(0), width = gradient.size(1);
+    ASSERT_NE(words % 4, 0) << "a rank has fewer rows";
+    const auto of_rank = [&](int64_t rank) {  // words 0, 5, 10 .. have none; some only zeros
+      at::Tensor rows = at::zeros_like(gradient);
+      for (int64_t word = rank; word < words; word += 3)
+        if (word % 5 != 0) rows[word] = at::arange(width) - static_cast<double>(word);
+      rows[7][2] = 0.1 * static_cast<double>(rank);  // of several ranks
+      if (rank == 1) rows[11][0] = std::nan("");
+      return rows;
+    };
+    gradient.copy_(of_rank(grid.rank()));
+    GradientSync sync(model, grid);
+    comm::MessageLog log;
+    sync.record(&log);
+    sync.reduce();
+    const Owned& own = sync.owned().front();
+    ASSERT_EQ(own.parameter, &model.weights.embedding);
+    EXPECT_EQ(own.begin % width, 0);
+    const auto part = [&](const at::Tensor& of) {
+      return of.view({-1}).slice(0, own.begin, own.end);
+    };
+    const at::Tensor sum = of_rank(0) + of_rank(1) + of_rank(2) + of_rank(3);
+    EXPECT_TRUE(at::allclose(part(gradient), part(sum), 0, 0, /*equal_nan=*/true));
+    const int64_t rows = of_rank(grid.rank()).ne(0).any(1).sum().item<int64_t>();
+    EXPECT_GT(log.messages.back().bytes, 0);
+    EXPECT_LT(log.messages.back().bytes, rows * (width + 1) * 4);
+  });
+}
+
+TEST(RanksTogether, ReadALayersWeightsWhenTheyAreUpdated) {
+  const at::AutoGradMode gradients(true);
+  for (const int64_t ep : {1, 2})
+    comm::Rendezvous::threads(2, [&](comm::Rendezvous& rendezvous) {
+      const comm::Grid grid = comm::make_grid(rendezvous, ep);
+      const auto share = model::Share::of_experts(grid.expert_part(), ep);
+      const auto trained = [&] {
+        model::Model model = model::load_model(golden("deepseek_v2"), at::kFloat, at::kCPU,
+                                               model::Residence::mapped, share)
+                                 .trainable();
+        for (const model::Parameter* parameter : model.parameters()) parameter->gradient.fill_(1);
+        return model;
+      };
+      model::Model expected = trained(), model = trained();
+      GradientSync at_once(expected, grid);
+      AdamW reference(at_once.owned(), {});
+      at_once.update(reference, 0.01, 0.5);
+
+      const auto queue = std::make_shared<model::GradientQueue>(0);
+      GradientSync sync(model, grid, queue, /*bucket_bytes=*/1000);
+      AdamW optimizer(sync.owned(), {});
+      const auto wanted = model::bind(expected.weights, expected.config, share);
+      const auto found = model::bind(model.weights, model.config, share);
+      const auto up_to_date = [&](size_t i) {
+        return found[i].parameter->value.equal(wanted[i].parameter->value) &&
+               !found[i].parameter->gradient.any().item<bool>();
+      };
+      const int64_t depth = model.config.depth();
+      sync.update(optimizer, 0.01, 0.5);
+      for (size_t i = 0; i < found.size(); ++i) {
+        EXPECT_FALSE(up_to_date(i)) << "it only begins: " << found[i].name;
+      }
+      for (int64_t layer = -1; layer <= depth; ++layer) {
+        queue->read(layer);
+        for (size_t i = 0; i < found.size(); ++i) {
+          if (found[i].layer <= layer && found[i].parameter->trained()) {
+            EXPECT_TRUE(up_to_date(i)) << "layer " << layer << ": " << found[i].name;
+          }
+        }
+      }
+      EXPECT_FALSE(queue->run_one());
+    });
 }
 
 TEST(RanksTogether, ShareTheOptimizersState) {
