@@ -149,7 +149,7 @@ class Bench {
     std::set<std::string> seen;
     for (const comm::Message& message : log.messages)
       if (seen.insert(message.name.describe()).second) {
-        figures.messages.push_back({message.name.describe()});
+        figures.messages.push_back({message.name});
         add([&](const comm::Message& other) { return other.name == message.name; });
       }
     const double steps = static_cast<double>(std::max<int64_t>(1, options_.decode_steps));
@@ -192,8 +192,10 @@ std::vector<TokenResult> bench_tokens(const model::Model& model, const model::Ex
       const TokenFigures figures = bench.pass(result.variant);
       if (round >= 0) result.rounds.push_back(figures);
     }
-  if (options.traced)
-    for (TokenResult& result : results) result.timeline = bench.trace(result.variant);
+  for (TokenResult& result : results)  // windows() reads the parts of the bound
+    if (options.traced ||
+        (options.decode_steps == 0 && result.variant == bound_of({.converted = true})))
+      result.timeline = bench.trace(result.variant);
   return results;
 }
 

@@ -2,7 +2,6 @@
 // message.
 #pragma once
 #include <cstdint>
-#include <string>
 #include <vector>
 
 #include "measure/timeline.h"
@@ -27,7 +26,7 @@ struct TokenBenchOptions {
 
 /// Seconds of one message of a pass, mean over the ranks.
 struct MessageFigures {
-  std::string name;  ///< as in "layer 3 routed experts"
+  comm::MessageName name;
   double communication = 0, exposed = 0;
 };
 
@@ -45,7 +44,7 @@ struct TokenFigures {
 struct TokenResult {
   Variant variant;
   std::vector<TokenFigures> rounds;
-  Timeline timeline = {};  ///< of this rank, if traced
+  Timeline timeline = {};  ///< of this rank, if traced, and of a prefill's bound
 };
 
 /// Every rank calls it, with the `ranks` that its passes take. Variants take turns, round by round.

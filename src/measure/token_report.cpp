@@ -1,5 +1,6 @@
 #include "measure/token_report.h"
 
+#include "measure/windows.h"
 #include "util/error.h"
 #include "util/table.h"
 
@@ -34,10 +35,21 @@ std::string message_table(const TokenSetting& setting) {
   const TokenResult& result = find(setting.variants, {true, model::Execution::overlapped, true});
   util::Table table({"farskip overlapped: message", "ms", "exposed ms"});
   for (size_t i = 0; i < result.rounds.front().messages.size(); ++i)
-    table.add({result.rounds.front().messages[i].name,
+    table.add({result.rounds.front().messages[i].name.describe(),
                with_spread(of_message(result, i, &MessageFigures::communication), 1e3, 2),
                with_spread(of_message(result, i, &MessageFigures::exposed), 1e3, 2)});
   return table.markdown() + "\n";
+}
+
+/// What overlapped execution of the converted model should come to, where its bound was traced.
+struct Prediction {
+  double time = 0, hidden = 0;
+};
+std::optional<Prediction> predicted(const TokenSetting& setting) {
+  const TokenResult& bound = find(setting.variants, bound_of({.converted = true}));
+  if (bound.timeline.parts.empty()) return std::nullopt;
+  const Windows found = windows(setting.variants);
+  return Prediction{over_rounds(bound, time).median + found.exposed, found.hidden()};
 }
 
 }  // namespace
@@ -63,9 +75,15 @@ nlohmann::ordered_json TokenReport::json() const {
       put(row, "hidden", over_rounds(result, hidden), 1);
       put(row, "exposed_ms", over_rounds(result, exposed), 1e3);
       row["megabytes_sent"] = over_rounds(result, [](const auto& f) { return f.megabytes; }).median;
+      const auto prediction = predicted(setting);
+      if (prediction && result.variant == Variant{true, model::Execution::overlapped, true}) {
+        row["predicted_ms"] = 1e3 * prediction->time;
+        row["predicted_hidden"] = prediction->hidden;
+      }
       row["messages"] = nlohmann::ordered_json::array();
       for (size_t i = 0; i < result.rounds.front().messages.size(); ++i) {
-        nlohmann::ordered_json message = {{"name", result.rounds.front().messages[i].name}};
+        nlohmann::ordered_json message = {
+            {"name", result.rounds.front().messages[i].name.describe()}};
         put(message, "communication_ms", of_message(result, i, &MessageFigures::communication),
             1e3);
         put(message, "exposed_ms", of_message(result, i, &MessageFigures::exposed), 1e3);
@@ -79,11 +97,16 @@ nlohmann::ordered_json TokenReport::json() const {
 std::string TokenReport::text(bool by_message) const {
   std::string text;
   for (const TokenSetting& setting : settings) {
-    text += util::concat(figure, ", ", setting.batch, " x ", setting.prompt,
-                         ranks > 1 && own_sequences ? " tokens a rank, " : " tokens, ", ranks,
-                         ranks == 1 ? " rank" : " ranks", ranks == 1 ? "" : ", " + layout,
-                         ", link ", link, ": communication is ", percent(share(setting)),
-                         " of regular blocking\n\n");
+    text +=
+        util::concat(figure, ", ", setting.batch, " x ", setting.prompt,
+                     ranks > 1 && own_sequences ? " tokens a rank, " : " tokens, ", ranks,
+                     ranks == 1 ? " rank" : " ranks", ranks == 1 ? "" : ", " + layout, ", link ",
+                     link, ": communication is ", percent(share(setting)), " of regular blocking");
+    if (const auto prediction = predicted(setting); prediction && ranks > 1)
+      text += util::concat("; the method's windows hide ", percent(prediction->hidden),
+                           " of farskip's and predict ", util::fixed(1e3 * prediction->time, 1),
+                           " ms for farskip overlapped");
+    text += "\n\n";
     util::Table table({"connectivity", "execution", "ms", "speed-up", "to bound", "communication",
                        "hidden", "exposed", "MB sent"});
     for (const TokenResult& result : setting.variants) {

@@ -69,10 +69,11 @@ void ResidualStream::add(const at::Tensor& output) {
   shared_ = partial_ = full_ = at::Tensor();
 }
 
-void ResidualStream::add_near(std::vector<comm::Pending> parts) {
+void ResidualStream::add_near(std::vector<comm::Pending> parts, bool together) {
   base_ = full();
   shared_ = partial_ = full_ = at::Tensor();
   near_ = std::move(parts);
+  together_ = together;
 }
 
 void ResidualStream::add_routed(RoutedOutput output, const at::Tensor& rows) {

@@ -42,14 +42,17 @@ class ResidualStream {
   /// ones.
   at::Tensor partial(int64_t begin, int64_t count);
   at::Tensor full(int64_t begin, int64_t count);
-  /// Parts of the near output that are still to be waited for.
-  int64_t near_parts() const { return std::ssize(near_) - static_cast<int64_t>(next_); }
+  /// Parts of the near output that are worth waiting for one after the other.
+  int64_t near_parts() const {
+    return together_ ? 1 : std::ssize(near_) - static_cast<int64_t>(next_);
+  }
 
   /// Adds an output that is there (attention, dense MLP) to the settled stream.
   void add(const at::Tensor& output);
   /// Adds an output to the settled stream that may be in flight, and that p has too: parts of
-  /// tokens that follow one another.
-  void add_near(std::vector<comm::Pending> parts);
+  /// tokens that follow one another. `together`: by the time they are read, all are expected to be
+  /// there.
+  void add_near(std::vector<comm::Pending> parts, bool together = false);
   /// Adds the routed experts' output, which may be in flight. `rows`, if defined: of these tokens
   /// alone, which are to be kept before x is read.
   void add_routed(RoutedOutput output, const at::Tensor& rows = {});
@@ -68,6 +71,7 @@ class ResidualStream {
 
   at::Tensor base_;
   std::vector<comm::Pending> near_;  ///< to be added to base
+  bool together_ = false;            ///< they are read as one
   int64_t settled_ = 0;              ///< tokens of base + near that are there ...
   size_t next_ = 0;                  ///< ... and the part that comes next
   at::Tensor sum_;                   ///< base + near, as far as settled

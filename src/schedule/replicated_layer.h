@@ -41,14 +41,13 @@ class ReplicatedLayer : public TensorLayer {
     return whole;
   }
 
-  /// All tokens in one, if the layer's messages are covered by experts that work on all tokens.
-  /// Else ExpertRanks::waves, or four times as many where no experts run in waves: their many
-  /// weights are what makes small products slow. Fewer of few tokens.
-  std::vector<Wave> waves(bool covered) const {
-    const bool all_routed = is_moe() && !routed_rows().defined();
-    if (covered && all_routed) return split(tokens(), 1);
+  /// Whether it has experts, which work on all tokens.
+  bool routes_all() const { return is_moe() && !routed_rows().defined(); }
+  /// ExpertRanks::waves, or four times as many where no experts run in waves: their many weights
+  /// are what makes small products slow. Fewer of few tokens.
+  std::vector<Wave> waves() const {
     const model::ExpertRanks& ranks = options().ranks;
-    if (ranks.waves == 1 || all_routed)
+    if (ranks.waves == 1 || routes_all())
       return split(tokens(), ranks.waves_of(tokens(), ranks.waves));
     return split(tokens(), ranks.waves_of(2 * tokens(), 4 * ranks.waves));
   }
@@ -66,10 +65,11 @@ class ReplicatedLayer : public TensorLayer {
     std::vector<at::Tensor> ahead_;  ///< of the first waves
     size_t next_ = 0;
   };
-  /// `early`: the first half of the waves is computed here and now.
-  Attended attend(model::PreparedAttention prepared, const std::vector<Wave>& waves, bool early) {
+  enum class Ahead { none, half, all };
+  /// `ahead`: the waves that are computed here and now.
+  Attended attend(model::PreparedAttention prepared, const std::vector<Wave>& waves, Ahead ahead) {
     Attended a;
-    if (drops_rows()) {
+    if (drops_rows() || ahead == Ahead::all) {
       a.compute_ = [y = TensorLayer::attend(std::move(prepared))](const Wave& wave) {
         return wave.of(y);
       };
@@ -78,7 +78,7 @@ class ReplicatedLayer : public TensorLayer {
     a.compute_ = [this, core = attention_core(std::move(prepared))](const Wave& wave) mutable {
       return TensorLayer::attend(core, wave.begin, wave.count);
     };
-    for (size_t w = 0; early && w < (waves.size() + 1) / 2; ++w)
+    for (size_t w = 0; ahead == Ahead::half && w < (waves.size() + 1) / 2; ++w)
       a.ahead_.push_back(a.compute_(waves[w]));
     return a;
   }
@@ -93,7 +93,7 @@ class ReplicatedLayer : public TensorLayer {
   /// one in pieces of some columns: the first travel while the experts compute the next, at no cost
   /// to their products, which have all the tokens, and little is left when attention begins.
   model::RoutedOutput reduce_experts(const model::Dispatched& sent) {
-    constexpr int64_t kMost = 4, kLeastBytes = 128 << 10;
+    constexpr int64_t kMost = 8, kLeastBytes = 64 << 10;
     const auto element = c10::elementSize(options().ranks.wire.value_or(sent.h.scalar_type()));
     const int64_t bytes = sent.h.numel() * static_cast<int64_t>(element);
     const int64_t pieces = sent.plan ? std::clamp<int64_t>(bytes / kLeastBytes, 1, kMost) : 1;

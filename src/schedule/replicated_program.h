@@ -16,16 +16,16 @@ namespace farskip::schedule {
 /// stream without the latter. A dense layer's outputs travel as one, and a regular layer's MLP sums
 /// as one.
 ///
-/// Messages that no other part of the layer covers are split by tokens into waves, so that one wave
-/// travels while the next is computed: what the dependencies of regular and dense layers allow.
+/// Messages are split by tokens into waves, so that one wave travels while the next is computed:
+/// all that the dependencies of regular and dense layers allow, and an earlier beginning elsewhere.
 ///
 /// Layer offers what it offers to run_layer(), but for: attention_prepare(parts, x) with x(wave),
-/// which comes in so many parts, attend(prepared, waves, early) -> what gives of(wave), computed
-/// then or, if early, the first half now, experts(sent) -> this rank's part of the
-/// sum, shared(sent, wave) of the wave's tokens alone, waves(covered) -> parts of the tokens,
-/// reduce(name, waves, make) -> pending sums of what make(wave) gives, each launched as soon as it
-/// is made, reduce_experts(sent) -> the pending sum of what experts(sent) gives. A wave offers
-/// begin, count and of(x), its rows.
+/// which comes in so many parts, Ahead {none, half, all}, attend(prepared, waves, ahead) -> what
+/// gives of(wave), computed then or, if ahead, now, experts(sent) -> this rank's part of the
+/// sum, shared(sent, wave) of the wave's tokens alone, waves() -> parts of the tokens,
+/// routes_all() -> whether experts work on all tokens, reduce(name, waves, make) -> pending sums of
+/// what make(wave) gives, each launched as soon as it is made, reduce_experts(sent) -> the pending
+/// sum of what experts(sent) gives. A wave offers begin, count and of(x), its rows.
 template <class Layer, class Stream>
 void run_replicated_layer(Layer& layer, model::LayerConnectivity reads, bool partial_next,
                           Stream& stream) {
@@ -38,9 +38,15 @@ void run_replicated_layer(Layer& layer, model::LayerConnectivity reads, bool par
   if (layer.idle()) return;
   const bool outdated = reads.mlp_outdated, has_shared = layer.is_moe() && layer.has_shared();
   const bool covered = outdated && partial_next && layer.is_moe();
-  const auto waves = layer.waves(covered);
-  // An outdated MLP waits for what the layer before has left on its way, under the first half.
-  auto a = layer.attend(std::move(prepared), waves, outdated);
+  const bool by_experts = covered && layer.routes_all();
+  const auto waves = layer.waves();
+  // An outdated MLP waits for what the layer before has left on its way, under attention: half of
+  // it where the other half is needed under its own message.
+  using Ahead = typename Layer::Ahead;
+  auto a = layer.attend(std::move(prepared), waves,
+                        by_experts && has_shared ? Ahead::all
+                        : outdated               ? Ahead::half
+                                                 : Ahead::none);
   const auto x = [&](const auto& wave) { return stream.full(wave.begin, wave.count); };
   const auto of_attention = [&](const auto& wave) { return a.of(wave); };
   const auto with_attention = [&](const auto& wave, const auto& mlp) {
@@ -57,7 +63,7 @@ void run_replicated_layer(Layer& layer, model::LayerConnectivity reads, bool par
       near = layer.reduce(merged, waves, [&](const auto& wave) {
         return with_attention(wave, [&] { return layer.shared(sent, wave); });
       });
-    stream.add_near(std::move(near));
+    stream.add_near(std::move(near), /*together=*/by_experts);
     return stream.add_routed(layer.reduce_experts(sent), layer.routed_rows());
   }
 

@@ -211,9 +211,11 @@ PartSpan span_of(const PartLog& log, Part part, int64_t layer) {
 
 TEST(ReplicatedMessages, TwoALayerAndUnderCompute) {
   const SharedModel shared("deepseek_v2");  // a dense layer, then three with shared experts
-  const auto ranks = over_ranks(
-      2, shared,
-      {{"farskip", at::kFloat}, {"regular", at::kFloat}, {.connectivity = "regular", .waves = 3}});
+  const auto ranks = over_ranks(2, shared,
+                                {{"farskip", at::kFloat},
+                                 {"regular", at::kFloat},
+                                 {.connectivity = "regular", .waves = 3},
+                                 {.connectivity = "farskip", .waves = 2}});
   const auto names = [](const Outcome& outcome) {
     std::string text;
     for (const comm::Message& message : outcome.messages.messages)
@@ -239,6 +241,17 @@ TEST(ReplicatedMessages, TwoALayerAndUnderCompute) {
     if (message.name.layer == 1 && message.name.part == MessagePart::attention &&
         message.name.chunk < 2) {
       EXPECT_LE(message.launched, attended[message.name.chunk + 1].begin);
+    }
+  // The first wave's sum leaves before the second one's shared experts.
+  const Outcome& halves = ranks[0][3];
+  std::vector<PartSpan> after_attention;
+  for (const PartSpan& span : halves.parts.spans)
+    if (span.part == Part::shared && span.layer == 1) after_attention.push_back(span);
+  ASSERT_EQ(after_attention.size(), 2);
+  for (const comm::Message& message : halves.messages.messages)
+    if (message.name.layer == 1 && message.name.part == MessagePart::merged &&
+        message.name.chunk == 0) {
+      EXPECT_LE(message.launched, after_attention[1].begin);
     }
   int64_t under = 0;
   for (const comm::Message& message : far.messages.messages) {
@@ -290,10 +303,10 @@ TEST(ReplicatedMessages, LongSumsGoInParts) {
     int64_t pieces = 0;
     for (const comm::Message& message : log.messages)
       if (message.name.part == MessagePart::routed && message.name.chunk >= 0) {
-        EXPECT_EQ(message.bytes, kRows * kLength * 18 * 4);
+        EXPECT_EQ(message.bytes, kRows * kLength * 9 * 4);
         ++pieces;
       }
-    EXPECT_EQ(pieces, 2 * 2 * 2);  // executions, layers that another one follows, pieces
+    EXPECT_EQ(pieces, 2 * 2 * 4);  // executions, layers that another one follows, pieces
 
     // A prefill: the last layers work on some tokens, which come to them in waves.
     model::KvCache cache(model.config, kRows, kLength, model.dtype);
