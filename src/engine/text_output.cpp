@@ -7,13 +7,13 @@
 namespace farskip::engine {
 
 TextOutput::TextOutput(const io::Tokenizer& tokenizer, std::vector<std::string> stops)
-    : stream_(tokenizer), stops_(std::move(stops)) {
+    : with_text_(tokenizer.vocabulary_size()), stream_(tokenizer), stops_(std::move(stops)) {
   for (const std::string& stop : stops_)
     util::require(!stop.empty(), "stop", "an empty text", "at least one character");
 }
 
 std::string TextOutput::push(int64_t token) {
-  return append(stream_.push(token));
+  return append(token < with_text_ ? stream_.push(token) : "");
 }
 
 std::string TextOutput::finish() {

@@ -15,7 +15,8 @@ class TextOutput {
   /// InputError for an empty stop string.
   TextOutput(const io::Tokenizer& tokenizer, std::vector<std::string> stops);
 
-  /// Text that is certain now, after this token.
+  /// Text that is certain now, after this token. A model's vocabulary may be larger than its
+  /// tokenizer's: what is beyond has no text.
   std::string push(int64_t token);
   /// The rest, when no token follows.
   std::string finish();
@@ -29,6 +30,7 @@ class TextOutput {
   std::string append(const std::string& piece);
   std::string given_until(size_t end);
 
+  int64_t with_text_;  ///< tokens below it
   io::TextStream stream_;
   std::vector<std::string> stops_;
   std::string text_;

@@ -7,8 +7,7 @@ namespace farskip::serve {
 SequenceListener::SequenceListener(const io::Tokenizer& tokenizer, std::vector<std::string> stops,
                                    std::vector<int64_t> stop_tokens, std::shared_ptr<Inbox> inbox,
                                    size_t sequence, std::shared_ptr<Metrics> metrics)
-    : with_text_(tokenizer.vocabulary_size()),
-      text_(tokenizer, std::move(stops)),
+    : text_(tokenizer, std::move(stops)),
       stop_tokens_(std::move(stop_tokens)),
       inbox_(std::move(inbox)),
       sequence_(sequence),
@@ -27,8 +26,7 @@ bool SequenceListener::on_token(const engine::Token& token) {
   News news{.tokens = {token}};
   const bool ends =
       std::find(stop_tokens_.begin(), stop_tokens_.end(), token.id) != stop_tokens_.end();
-  // A model's vocabulary may be larger than its tokenizer's: such a token has no text.
-  if (!ends && token.id < with_text_) news.text = text_.push(token.id);
+  if (!ends) news.text = text_.push(token.id);
   inbox_->add(sequence_, std::move(news));
   return !ends && !text_.stopped();
 }

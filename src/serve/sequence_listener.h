@@ -26,7 +26,6 @@ class SequenceListener final : public engine::Listener {
  private:
   using Clock = std::chrono::steady_clock;
 
-  int64_t with_text_;  ///< tokens below it have a text
   engine::TextOutput text_;
   std::vector<int64_t> stop_tokens_;
   std::shared_ptr<Inbox> inbox_;

@@ -43,6 +43,17 @@ TEST(TextOutput, HoldsBackWhatMayBecomeAStopString) {
   EXPECT_THROW(TextOutput(tokens, {""}), InputError);
 }
 
+TEST(TextOutput, GivesNothingOfATokenThatOnlyTheModelHas) {
+  const auto tokens = tokenizer();
+  TextOutput output(tokens, {});
+  std::string given;
+  for (const int64_t id : tokens.encode("One two")) {
+    given += output.push(tokens.vocabulary_size());
+    given += output.push(id);
+  }
+  EXPECT_EQ(given + output.finish(), "One two");
+}
+
 TEST(TextOutput, FindsAfterEveryTokenWhatAPlainSearchFinds) {
   const auto tokens = tokenizer();
   std::mt19937 random(1);
