@@ -54,7 +54,7 @@ class GradientSync {
   void record(comm::MessageLog* log) { log_ = log; }
   /// Buckets of the last reduction that were launched during the backward pass.
   int64_t early() const { return early_; }
-  /// Most bytes of buckets in flight at once, sent and received.
+  /// Most bytes of gradients in flight at once, sent and received.
   int64_t peak_bytes() const { return peak_bytes_; }
 
  private:
