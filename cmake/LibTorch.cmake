@@ -29,7 +29,8 @@ if(EXISTS ${FARSKIP_TORCH_DIR}/lib/libtorch_cuda.so)
 endif()
 
 # NCCL's collectives take headers of CUDA and NCCL: CUDA wheels of torch bring most along as packages of their own
-# (nvidia/*/include beside torch), those in crt/ and nv/ are in the packages nvidia-cuda-crt and nvidia-cuda-cccl or a toolkit. No compiler is needed.
+# (nvidia/*/include beside torch), those in crt/ and nv/ are in the packages nvidia-cuda-crt and nvidia-cuda-cccl or a
+# toolkit. No compiler is needed.
 set(FARSKIP_NCCL_OPTIONS "")
 if(torch_cuda IN_LIST torch_libraries)
   file(GLOB nvidia_includes ${FARSKIP_TORCH_DIR}/../nvidia/*/include)
@@ -47,8 +48,8 @@ if(torch_cuda IN_LIST torch_libraries)
     list(APPEND FARSKIP_NCCL_OPTIONS -isystem${folder})
   endforeach()
   if(missing)
-    message(WARNING "LibTorch has CUDA, but not found: ${missing} (pip install nvidia-cuda-crt nvidia-cuda-cccl nvidia-nccl-cu13, say). "
-                    "Built without NCCL: CUDA on one rank only")
+    message(WARNING "LibTorch has CUDA, but not found: ${missing} "
+                    "(pip install nvidia-cuda-crt nvidia-cuda-cccl nvidia-nccl-cu13, say). Built without NCCL: CUDA on one rank only")
     set(FARSKIP_NCCL_OPTIONS "")
   endif()
 endif()

@@ -12,7 +12,6 @@ which then reads other experts. Needs no packages.
 import argparse
 import http.client
 import json
-import socket
 import statistics
 import subprocess
 import threading
@@ -26,35 +25,9 @@ def prompts(clients):
     return [PROMPTS[i % len(PROMPTS)] for i in range(clients)]
 
 
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
-class Server:
-    def __init__(self, farskip, model):
-        self.port = free_port()
-        command = [farskip, "serve", model, "--port", str(self.port), "--threads", "1"]
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        for _ in range(300):
-            try:
-                connection = http.client.HTTPConnection("127.0.0.1", self.port)
-                connection.request("GET", "/health")
-                if connection.getresponse().status == 200:
-                    return
-            except OSError:
-                time.sleep(0.1)
-        raise SystemExit("the server did not start: " + self.process.stderr.read().decode())
-
-    def stop(self):
-        self.process.terminate()
-        self.process.wait()
-
-
-def stream(port, prompt, tokens, times):
+def stream(address, prompt, tokens, times):
     """Appends when each chunk of a streamed answer came."""
-    connection = http.client.HTTPConnection("127.0.0.1", port)
+    connection = http.client.HTTPConnection(address)
     body = {"prompt": prompt, "max_tokens": tokens, "temperature": 1, "ignore_eos": True, "stream": True}
     connection.request("POST", "/v1/completions", json.dumps(body),
                        {"Content-Type": "application/json"})
@@ -66,10 +39,10 @@ def stream(port, prompt, tokens, times):
             times.append(time.perf_counter())
 
 
-def served(port, clients, tokens):
+def served(address, clients, tokens):
     """Milliseconds between tokens, while all clients have answers streamed."""
     times = [[] for _ in range(clients)]
-    threads = [threading.Thread(target=stream, args=(port, prompt, tokens, t))
+    threads = [threading.Thread(target=stream, args=(address, prompt, tokens, t))
                for prompt, t in zip(prompts(clients), times)]
     for thread in threads:
         thread.start()
@@ -81,7 +54,7 @@ def served(port, clients, tokens):
 
 
 def alone(farskip, model, clients, tokens):
-    """The longest answer's: all of them are in the batch as long as it."""
+    """The same of the engine, whose answers are equally long."""
     command = [farskip, "generate", model, "--max-new-tokens", str(tokens), "--temperature", "1",
                "--json", "--threads", "1"]
     for prompt in prompts(clients):
@@ -106,19 +79,22 @@ def main():
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--tokens", type=int, default=200)
     options = parser.parse_args()
-    server = Server(options.farskip, options.model)
+    command = [options.farskip, "serve", options.model, "--port", "0", "--threads", "1"]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    address = server.stdout.readline().split("://")[-1].strip()
     try:
         print("| clients | engine, ms a token | over HTTP | ratio |\n|---:|---:|---:|---:|")
         for clients in options.clients:
-            served(server.port, clients, 20)
+            served(address, clients, 20)
             engine, http_times = [], []
             for _ in range(options.rounds):
                 engine.append(alone(options.farskip, options.model, clients, options.tokens))
-                http_times.append(served(server.port, clients, options.tokens))
+                http_times.append(served(address, clients, options.tokens))
             ratios = [b / a for a, b in zip(engine, http_times)]
             print(f"| {clients} | {spread(engine)} | {spread(http_times)} | {spread(ratios)} |", flush=True)
     finally:
-        server.stop()
+        server.terminate()
+        server.wait(60)
 
 
 if __name__ == "__main__":

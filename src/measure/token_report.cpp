@@ -1,5 +1,7 @@
 #include "measure/token_report.h"
 
+#include <optional>
+
 #include "measure/windows.h"
 #include "util/error.h"
 #include "util/table.h"
@@ -41,7 +43,8 @@ std::string message_table(const TokenSetting& setting) {
   return table.markdown() + "\n";
 }
 
-/// What overlapped execution of the converted model should come to, where its bound was traced.
+/// What overlapped execution of the converted model should come to, where it has messages and its
+/// bound was traced.
 struct Prediction {
   double time = 0, hidden = 0;
 };
@@ -49,6 +52,7 @@ std::optional<Prediction> predicted(const TokenSetting& setting) {
   const TokenResult& bound = find(setting.variants, bound_of({.converted = true}));
   if (bound.timeline.parts.empty()) return std::nullopt;
   const Windows found = windows(setting.variants);
+  if (found.communication == 0) return std::nullopt;
   return Prediction{over_rounds(bound, time).median + found.exposed, found.hidden()};
 }
 
@@ -56,7 +60,8 @@ std::optional<Prediction> predicted(const TokenSetting& setting) {
 
 nlohmann::ordered_json TokenReport::json() const {
   nlohmann::ordered_json rows = nlohmann::ordered_json::array();
-  for (const TokenSetting& setting : settings)
+  for (const TokenSetting& setting : settings) {
+    const auto prediction = predicted(setting);
     for (const TokenResult& result : setting.variants) {
       nlohmann::ordered_json row = {{"connectivity", result.variant.connectivity_name()},
                                     {"execution", result.variant.execution_name()},
@@ -75,7 +80,6 @@ nlohmann::ordered_json TokenReport::json() const {
       put(row, "hidden", over_rounds(result, hidden), 1);
       put(row, "exposed_ms", over_rounds(result, exposed), 1e3);
       row["megabytes_sent"] = over_rounds(result, [](const auto& f) { return f.megabytes; }).median;
-      const auto prediction = predicted(setting);
       if (prediction && result.variant == Variant{true, model::Execution::overlapped, true}) {
         row["predicted_ms"] = 1e3 * prediction->time;
         row["predicted_hidden"] = prediction->hidden;
@@ -91,6 +95,7 @@ nlohmann::ordered_json TokenReport::json() const {
       }
       rows.push_back(std::move(row));
     }
+  }
   return {{"rows", std::move(rows)}};
 }
 
@@ -102,7 +107,7 @@ std::string TokenReport::text(bool by_message) const {
                      ranks > 1 && own_sequences ? " tokens a rank, " : " tokens, ", ranks,
                      ranks == 1 ? " rank" : " ranks", ranks == 1 ? "" : ", " + layout, ", link ",
                      link, ": communication is ", percent(share(setting)), " of regular blocking");
-    if (const auto prediction = predicted(setting); prediction && ranks > 1)
+    if (const auto prediction = predicted(setting))
       text += util::concat("; the method's windows hide ", percent(prediction->hidden),
                            " of farskip's and predict ", util::fixed(1e3 * prediction->time, 1),
                            " ms for farskip overlapped");

@@ -141,7 +141,6 @@ bool BucketPipeline::has_room() {
 }
 
 void BucketPipeline::finish_one() {
-  if (waiting_.empty()) return;
   auto [pending, finish] = std::move(waiting_.front());
   waiting_.pop_front();
   ++finished_;

@@ -77,7 +77,7 @@ class BucketPipeline {
   void finish_arrived();
   /// The same; whether fewer than kBucketsInFlight are left.
   bool has_room();
-  /// Waits for the oldest, if there is one.
+  /// Waits for the oldest; there is one.
   void finish_one();
   size_t finished() const { return finished_; }
   size_t added() const { return finished_ + waiting_.size(); }

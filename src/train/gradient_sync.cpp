@@ -184,6 +184,9 @@ size_t GradientSync::needed(int64_t layer) const {
                        [&](const Bucket& bucket) { return bucket.layer <= layer; });
 }
 
+// Waits for messages in the background while expert messages, which hold them back, are on their
+// way. Those were launched before, on all ranks, so that nobody has to come by here for them to
+// arrive; and who has gone by has sent its values.
 void GradientSync::provide(int64_t layer) {
   if (!spreading_) return;
   const at::NoGradGuard no_grad;
