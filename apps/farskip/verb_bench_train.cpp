@@ -12,11 +12,16 @@ namespace {
 
 struct Options {
   BenchOptions bench;
-  std::string trace;
+  std::string trace, update = "own";
   bool layers = false, interleave = false;
   std::vector<int64_t> sequence = {512};
   int64_t queue_mib = 256, micro_batches = 1;
 };
+
+measure::Update update_kind(const std::string& name) {
+  using measure::Update;
+  return name == "none" ? Update::none : name == "own" ? Update::own : Update::all;
+}
 
 /// The executions over the link.
 void write_traces(const Options& options, const measure::StepReport& report, const Ranks& ranks) {
@@ -44,6 +49,7 @@ void run(const Options& options) {
   measure::StepReport report;
   report.link = link_name(ranks);
   report.ranks = ranks.grid.size();
+  report.update = update_kind(options.update);
   for (const int64_t batch : bench.batch)
     for (const int64_t sequence : options.sequence) {
       util::require(config.max_positions == 0 || sequence <= config.max_positions, "--sequence",
@@ -65,6 +71,7 @@ void run(const Options& options) {
                                        .wire = ranks.experts.wire,
                                        .waves = ranks.experts.waves,
                                        .combine = ranks.experts.combine,
+                                       .update = report.update,
                                        .seed = bench.seed,
                                        .traced = !options.trace.empty()}));
     }
@@ -96,6 +103,11 @@ void add_bench_train(CLI::App& bench) {
   verb.add_option("--gradient-queue", options->queue_mib,
                   "MiB that weight gradients may hold until they fill a wait")
       ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  verb.add_option("--update", options->update,
+                  "In a step: none: forward, loss and backward alone; own: also the optimizer's "
+                  "work on what a rank owns; all: also the messages of gradients and weights")
+      ->check(CLI::IsMember({"none", "own", "all"}))
       ->capture_default_str();
   verb.add_flag("--by-layer", options->layers, "Also a table of the layers");
   add_trace(verb, options->trace);

@@ -37,6 +37,10 @@ struct MessageName {
   bool backward = false;  ///< the gradient's message, which travels the other way
   int64_t chunk = -1;     ///< of the tokens, where a message is split; -1 where it is whole
 
+  /// Whether it carries tokens to experts or back.
+  bool of_experts() const { return part == Part::dispatch || part == Part::combine; }
+  /// Whether it carries gradients, or updated weights.
+  bool of_update() const { return part == Part::gradients || part == Part::weights; }
   /// "layer 3 dispatch", "layer 7 combine gradient, chunk 2"
   std::string describe() const;
   bool operator==(const MessageName&) const = default;

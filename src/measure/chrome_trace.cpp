@@ -78,7 +78,8 @@ class Writer {
       if (inset.kind == Inset::Kind::wait)
         span("wait: " + message, "wait", 0, inset.begin, inset.end)["cname"] = "terrible";  // red
       else
-        span("weight gradients", "fill", 0, inset.begin, inset.end)["args"] = {{"until", message}};
+        span("weight gradients, updates", "fill", 0, inset.begin,
+             inset.end)["args"] = {{"until", message}};
     }
   }
 

@@ -7,6 +7,7 @@
 #include "measure/spans.h"
 #include "schedule/forward.h"
 #include "schedule/micro_batches.h"
+#include "train/gradient_sync.h"
 #include "train/loss.h"
 
 namespace farskip::measure {
@@ -30,56 +31,58 @@ class Bench {
     targets_ = at::roll(tokens_, -1, 1).flatten();
     const comm::Group nobody = comm::without_network(grid.rank() % grid.ep, grid.ep);
     if (grid.ep > 1) copies_ = std::make_shared<comm::Courier>(nobody, nobody);
+    if (options.update != Update::none)
+      optimizer_.emplace(train::GradientSync(model, grid).owned(), train::AdamWOptions());
   }
 
   StepFigures step(const Variant& variant, Timeline* timeline) {
     const auto& courier = variant.network ? grid_.courier : copies_;
-    model::ExpertRanks ranks{.courier = courier,
-                             .execution = variant.execution,
-                             .wire = options_.wire,
-                             .combine = options_.combine};
-    // Where every message is waited for at once, several are only slower than one.
-    if (variant.execution == model::Execution::overlapped && courier) {
-      ranks.queue = std::make_shared<model::GradientQueue>(options_.queue_bytes);
-      ranks.waves = options_.waves;
-      if (options_.interleave && variant.network) ranks.turns = turns_;
-    }
+    const bool exchanged = options_.update == Update::all && variant.network;
+    const model::ExpertRanks ranks = expert_ranks(variant, courier, exchanged);
     model_.defer_gradients(ranks.queue);
-
-    const int64_t depth = model_.config.depth();
-    schedule::ForwardOptions forward{.connectivity = variant.converted
-                                                         ? options_.converted
-                                                         : model::Connectivity::regular(depth),
-                                     .ranks = ranks};
-    if (options_.routing != model::Routing::real)
-      forward.choose = [&](int64_t layer, int64_t tokens, const model::RouterConfig& router) {
-        return model::synthetic_experts(options_.routing, tokens, router,
-                                        options_.seed + 1000003 * grid_.rank() + layer);
-      };
+    std::optional<train::GradientSync> sync;
+    if (optimizer_)
+      sync.emplace(model_, grid_, ranks.queue, train::kBucketBytes, /*messages=*/exchanged);
+    const schedule::ForwardOptions forward = forward_options(variant, ranks);
     comm::MessageLog log;
     if (courier) {
       courier->record(&log);
       courier->take_peak_bytes();
     }
+    if (sync) sync->record(&log);
     grid_.world.barrier("benchmark");
     const auto start = Clock::now();
+    schedule::PartLog rest;  // what is of no micro-batch
+    if (sync) {
+      rest.enter(schedule::Part::optimizer, -1);
+      sync->update(*optimizer_, /*learning_rate=*/0, /*gradient_scale=*/1);
+      rest.leave();
+    }
     std::vector<Pass> passes(options_.micro_batches);
     const auto turns = schedule::run_micro_batches(
         options_.micro_batches, ranks.turns.get(),
         [&](int64_t i) { return begin(passes[i], forward, timeline != nullptr); },
-        [&](schedule::Ending& ending, int64_t i) { finish(passes[i], ending); });
-    schedule::PartLog update;
-    update.enter(schedule::Part::update, -1, true);  // what the queue still holds
-    if (ranks.queue) ranks.queue->drain();
-    update.leave();
+        [&](schedule::Ending& ending, int64_t i) {
+          if (sync && i + 1 == options_.micro_batches) sync->begin();
+          finish(passes[i], ending);
+        });
+    rest.enter(schedule::Part::weight_gradients, -1, true);
+    if (sync) {
+      sync->reduce();
+      rest.enter(schedule::Part::optimizer, -1);
+      sync->norm(*optimizer_);
+    } else if (ranks.queue) {
+      ranks.queue->drain();
+    }
+    rest.leave();
     const auto end = Clock::now();
     if (courier) courier->record(nullptr);
     if (timeline)
-      *timeline = {grid_.rank(), start, end, spans_of(passes, turns, update), log.messages};
-    StepFigures own = figures(log, seconds(end - start), forward_time(passes, turns));
+      *timeline = {grid_.rank(), start, end, spans_of(passes, turns, rest), log.messages};
+    StepFigures own = step_figures(log, seconds(end - start), forward_time(passes, turns));
     own.queue_bytes = ranks.queue ? static_cast<double>(ranks.queue->take_peak_bytes()) : 0;
     own.flight_bytes = courier ? static_cast<double>(courier->take_peak_bytes()) : 0;
-    return over_ranks(own);
+    return over_ranks(own, grid_.world);
   }
 
  private:
@@ -91,6 +94,35 @@ class Bench {
     schedule::PartLog parts;
     bool traced = false;
   };
+
+  model::ExpertRanks expert_ranks(const Variant& variant,
+                                  const std::shared_ptr<comm::Courier>& courier,
+                                  bool exchanged) const {
+    model::ExpertRanks ranks{.courier = courier,
+                             .execution = variant.execution,
+                             .wire = options_.wire,
+                             .combine = options_.combine};
+    if (variant.execution == model::Execution::blocking || !(courier || exchanged)) return ranks;
+    ranks.queue = std::make_shared<model::GradientQueue>(courier ? options_.queue_bytes : 0);
+    // Where every message is waited for at once, several are only slower than one.
+    if (courier) ranks.waves = options_.waves;
+    if (options_.interleave && variant.network) ranks.turns = turns_;
+    return ranks;
+  }
+
+  schedule::ForwardOptions forward_options(const Variant& variant,
+                                           const model::ExpertRanks& ranks) const {
+    schedule::ForwardOptions forward{
+        .connectivity = variant.converted ? options_.converted
+                                          : model::Connectivity::regular(model_.config.depth()),
+        .ranks = ranks};
+    if (options_.routing != model::Routing::real)
+      forward.choose = [&](int64_t layer, int64_t tokens, const model::RouterConfig& router) {
+        return model::synthetic_experts(options_.routing, tokens, router,
+                                        options_.seed + 1000003 * grid_.rank() + layer);
+      };
+    return forward;
+  }
 
   schedule::Ending begin(Pass& pass, schedule::ForwardOptions options, bool traced) {
     pass.traced = traced;
@@ -138,7 +170,7 @@ class Bench {
   /// In order of time, cut where micro-batches take turns.
   static std::vector<schedule::PartSpan> spans_of(const std::vector<Pass>& passes,
                                                   const std::vector<model::Turns::Turn>& turns,
-                                                  const schedule::PartLog& update) {
+                                                  const schedule::PartLog& rest) {
     std::vector<schedule::PartSpan> found;
     for (size_t i = 0; i < passes.size(); ++i)
       for (schedule::PartSpan span : passes[i].parts.spans)
@@ -148,73 +180,17 @@ class Bench {
           span.end = to;
           found.push_back(span);
         }
-    found.insert(found.end(), update.spans.begin(), update.spans.end());
+    found.insert(found.end(), rest.spans.begin(), rest.spans.end());
     std::stable_sort(found.begin(), found.end(),
                      [](const auto& a, const auto& b) { return a.begin < b.begin; });
     return found;
-  }
-
-  static DirectionFigures direction(const comm::MessageLog& log, bool backward,
-                                    std::map<int64_t, DirectionFigures>& by_layer) {
-    DirectionFigures found;
-    for (const comm::Message& message : log.messages) by_layer.try_emplace(message.name.layer);
-    for (auto& [layer, figures] : by_layer) {
-      const comm::Traffic traffic =
-          comm::measure(log, [&, k = layer](const comm::Message& message) {
-            return message.name.backward == backward && message.name.layer == k;
-          });
-      figures = {0, traffic.communication, traffic.exposed};
-    }
-    const comm::Traffic all = comm::measure(
-        log, [&](const comm::Message& message) { return message.name.backward == backward; });
-    found.communication = all.communication;
-    found.exposed = all.exposed;
-    return found;
-  }
-
-  static StepFigures figures(const comm::MessageLog& log, double time, double forward_time) {
-    StepFigures found;
-    found.time = time;
-    found.forward = direction(log, false, found.forward_by_layer);
-    found.backward = direction(log, true, found.backward_by_layer);
-    found.forward.time = forward_time;
-    found.backward.time = time - forward_time;
-    for (const comm::Message& message : log.messages)
-      found.megabytes += static_cast<double>(message.bytes) * 1e-6;
-    return found;
-  }
-
-  /// Every figure of a step, in one order.
-  static std::vector<double*> fields(StepFigures& figures) {
-    std::vector<double*> found = {&figures.time, &figures.queue_bytes, &figures.flight_bytes,
-                                  &figures.megabytes};
-    const auto add = [&](DirectionFigures& one) {
-      found.insert(found.end(), {&one.time, &one.communication, &one.exposed});
-    };
-    add(figures.forward);
-    add(figures.backward);
-    for (auto* by_layer : {&figures.forward_by_layer, &figures.backward_by_layer})
-      for (auto& [layer, one] : *by_layer) add(one);
-    return found;
-  }
-
-  /// Means over the ranks; of the first three the most.
-  StepFigures over_ranks(StepFigures own) const {
-    const auto mine = fields(own);
-    std::vector<double> values;
-    for (const double* field : mine) values.push_back(*field);
-    const at::Tensor all =
-        grid_.world.all_gather("figures", at::tensor(values, at::kDouble).unsqueeze(0)).wait();
-    const at::Tensor most = all.amax(0), mean = all.mean(0);
-    for (size_t i = 0; i < mine.size(); ++i)
-      *mine[i] = (i < 3 ? most : mean)[static_cast<int64_t>(i)].item<double>();
-    return own;
   }
 
   model::Model& model_;
   const comm::Grid& grid_;
   const StepBenchOptions& options_;
   at::Tensor tokens_, targets_;
+  std::optional<train::AdamW> optimizer_;  ///< none with Update::none
   std::shared_ptr<comm::Courier> copies_;
   std::shared_ptr<model::Turns> turns_ = std::make_shared<model::Turns>();
 };

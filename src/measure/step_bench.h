@@ -1,17 +1,25 @@
 // Training steps of one model in several executions, in turn, and what became of every message.
 #pragma once
 #include <cstdint>
-#include <map>
-#include <string>
 #include <vector>
 
 #include "comm/grid.h"
+#include "measure/step_figures.h"
 #include "measure/timeline.h"
 #include "measure/variant.h"
 #include "model/model.h"
 #include "model/synthetic_routes.h"
 
 namespace farskip::measure {
+
+/// What is in a step beside forward, loss and backward of its micro-batches.
+enum class Update {
+  none,
+  own,  ///< the gradients' norm, and the optimizer's update of what the rank owns: of its experts,
+        ///< and of its part of the rest (train::GradientSync). No messages: how much they weigh
+        ///< beside those of tokens depends on the number of micro-batches
+  all   ///< also the reduction of gradients and the exchange of updated weights
+};
 
 struct StepBenchOptions {
   int64_t batch = 1;  ///< sequences a rank
@@ -27,26 +35,10 @@ struct StepBenchOptions {
   std::optional<at::ScalarType> wire;  ///< see model::ExpertRanks
   int64_t waves = 1;                   ///< of overlapped executions (see model::ExpertRanks)
   model::Combine combine = model::Combine::expert;
+  Update update = Update::own;
   uint64_t seed = 0;
   /// One more step of every variant, whose timeline is kept; else only of the bound.
   bool traced = false;
-};
-
-/// Seconds, means over the ranks.
-struct DirectionFigures {
-  double time = 0;
-  double communication = 0;  ///< from launch to arrival, summed over the messages
-  double exposed = 0;        ///< of that, while the compute thread stood waiting
-  double hidden() const { return communication > 0 ? 1 - exposed / communication : 1; }
-};
-
-/// One step. Forward is all up to x_L; head, loss and everything after count as backward.
-struct StepFigures {
-  double time = 0;  ///< of the slowest rank
-  DirectionFigures forward, backward;
-  std::map<int64_t, DirectionFigures> forward_by_layer, backward_by_layer;  ///< time is not set
-  double megabytes = 0;                                                     ///< that a rank sent
-  double queue_bytes = 0, flight_bytes = 0;                                 ///< most at once
 };
 
 struct VariantResult {
@@ -55,9 +47,10 @@ struct VariantResult {
   Timeline timeline;  ///< this rank's, of the traced step
 };
 
-/// Every rank calls it. A step is forward, loss and backward of its micro-batches, until the last
-/// weight gradient is there; gradient reduction and optimizer are not in it. Variants take turns,
-/// round by round.
+/// Every rank calls it. A step begins with the update that the gradients of the step before call
+/// for, which in overlapped executions goes on under the forward pass, as in train::Trainer, and
+/// ends with the last weight gradient and the norm. The learning rate is 0: all variants have the
+/// same weights. They take turns, round by round.
 std::vector<VariantResult> bench_steps(model::Model& model, const comm::Grid& grid,
                                        const std::vector<Variant>& variants,
                                        const StepBenchOptions& options);

@@ -8,6 +8,9 @@
 
 namespace farskip::measure {
 
+/// "none", "own", "all".
+std::string to_string(Update update);
+
 /// One setting (batch, sequence): its variants and what holds for all of them.
 struct StepSetting {
   int64_t batch = 0, sequence = 0;
@@ -18,6 +21,7 @@ class StepReport {
  public:
   std::string link;  ///< between the ranks, as the launcher says it
   int64_t ranks = 1;
+  Update update = Update::own;
 
   void add(int64_t batch, int64_t sequence, std::vector<VariantResult> results);
   const std::vector<StepSetting>& settings() const { return settings_; }

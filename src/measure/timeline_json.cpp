@@ -14,14 +14,14 @@ Clock::time_point time(const io::Fields& fields, const char* key) {
 
 Part part(const io::Fields& fields) {
   const std::string name = fields.string("part");
-  for (int i = 0; i <= static_cast<int>(Part::update); ++i)
+  for (int i = 0; i <= static_cast<int>(Part::optimizer); ++i)
     if (name == to_string(static_cast<Part>(i))) return static_cast<Part>(i);
   fields.refuse("part", "the name of a part");
 }
 
 MessageName::Part message_part(const io::Fields& fields) {
   const std::string name = fields.string("part");
-  for (int i = 0; i <= static_cast<int>(MessageName::Part::logits); ++i)
+  for (int i = 0; i <= static_cast<int>(MessageName::Part::weights); ++i)
     if (name == comm::to_string(static_cast<MessageName::Part>(i)))
       return static_cast<MessageName::Part>(i);
   fields.refuse("part", "the name of a message");

@@ -151,14 +151,17 @@ std::string css_class(Part part) {
       return "shared";
     case Part::head:
       return "head";
-    case Part::update:
-      return "update";
+    case Part::weight_gradients:
+      return "last-gradients";
+    case Part::optimizer:
+      return "optimizer";
   }
   return "";
 }
 
 std::string css_class(const comm::MessageName& name) {
   using enum comm::MessageName::Part;
+  if (name.of_update()) return "reduction";
   const bool of_experts = name.part == combine || name.part == routed;
   return concat(of_experts ? "combine" : "dispatch", name.backward ? " back" : "");
 }

@@ -17,7 +17,7 @@ using schedule::Part, util::concat, util::escaped;
 
 /// Sums over the messages of all ranks; a rank's messages are held against its own waits.
 struct Sums {
-  comm::Traffic all, forward, backward;
+  comm::Traffic all, forward, backward, update;
 };
 
 Sums sums(std::span<const Timeline> ranks) {
@@ -25,7 +25,9 @@ Sums sums(std::span<const Timeline> ranks) {
   for (const Timeline& timeline : ranks) {
     const comm::MessageLog log{timeline.messages};
     sums.all += comm::measure(log, [](const auto&) { return true; });
-    sums.forward += comm::measure(log, [](const auto& m) { return !m.name.backward; });
+    sums.forward += comm::measure(
+        log, [](const auto& m) { return !m.name.backward && !m.name.of_update(); });
+    sums.update += comm::measure(log, [](const auto& m) { return m.name.of_update(); });
     sums.backward += comm::measure(log, [](const auto& m) { return m.name.backward; });
   }
   return sums;
@@ -51,7 +53,8 @@ std::string cards(std::span<const Timeline> ranks) {
   std::snprintf(megabytes, sizeof megabytes, "%.2f MB", static_cast<double>(sum.all.bytes) * 1e-6);
   const auto split = [&](const auto& figure, const std::string& otherwise = {}) {
     if (sum.backward.messages == 0) return otherwise;
-    return concat("forward ", figure(sum.forward), " \u00b7 backward ", figure(sum.backward));
+    return concat("forward ", figure(sum.forward), " \u00b7 backward ", figure(sum.backward),
+                  sum.update.messages == 0 ? "" : " \u00b7 update " + figure(sum.update));
   };
   const auto mean = [&](double seconds) { return duration(seconds / count); };
   const double exposed = step > 0 ? sum.all.exposed / count / step : 0;  // D2
@@ -95,13 +98,13 @@ std::string legend(std::span<const Timeline> ranks) {
                   "<rect class=\"", css, "\" ", swatch, "</svg>", name, "</span>\n");
   };
   std::string out = "<div class=\"legend\"><b>compute</b>\n";
-  for (int i = 0; i <= static_cast<int>(Part::update); ++i) {
+  for (int i = 0; i <= static_cast<int>(Part::optimizer); ++i) {
     const Part part = static_cast<Part>(i);
     if (any_part(ranks, [&](const auto& span) { return span.part == part; }))
       out += entry(css_class(part), "", schedule::to_string(part));
   }
   if (any_part(ranks, [](const auto& span) { return span.backward; }))
-    out += entry("fill", "attend", "weight gradients");
+    out += entry("fill", "attend", "weight gradients, updates");
   out += entry("wait", "", "<b>waiting</b>");
   out += "</div>\n<div class=\"legend\"><b>messages</b>\n";
   const auto kinds = message_kinds(ranks);

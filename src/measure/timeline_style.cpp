@@ -8,13 +8,15 @@ std::string_view timeline_style() {
 :root { color-scheme: light dark;
   --page: #f4f6f8; --card: #ffffff; --ink: #1f2933; --soft: #52606d; --line: #d9dfe5; --lane: #eceff3;
   --attention-a: #7ba2cc; --attend: #4c78a8; --dense: #7f9a3a; --route: #9aa5b1; --experts: #e4873d;
-  --combine-part: #d3ac3f; --shared: #58a066; --head: #a1785c; --update: #6c7a89;
+  --combine-part: #d3ac3f; --shared: #58a066; --head: #a1785c; --last-gradients: #6c7a89; --optimizer: #b0587d;
+  --reduction: #6f8f3a;
   --dispatch: #8e6bbf; --combine: #2b9a9a; --dispatch-back: #bca5de; --combine-back: #8accca;
   --wait: #e0202c; --stripe: #ffffffc0; --label: #ffffff; --label-dark: #1f2933; }
 @media (prefers-color-scheme: dark) { :root {
   --page: #12161c; --card: #1b212a; --ink: #e6ebf0; --soft: #9fb0c0; --line: #303a46; --lane: #242c37;
   --attention-a: #8db3dc; --attend: #5583b5; --dense: #869f46; --route: #8390a0; --experts: #d97d35;
-  --combine-part: #c8a33c; --shared: #58a066; --head: #a37d63; --update: #728192;
+  --combine-part: #c8a33c; --shared: #58a066; --head: #a37d63; --last-gradients: #728192; --optimizer: #b9658a;
+  --reduction: #7c9a48;
   --dispatch: #9673c9; --combine: #2f9d9d; --dispatch-back: #c3aee4; --combine-back: #93d2d0;
   --wait: #ff3b45; --stripe: #12161ca0; } }
 * { box-sizing: border-box }
@@ -49,8 +51,10 @@ rect.layer { fill: var(--lane) }
 .attention-a { fill: var(--attention-a) } .attend { fill: var(--attend) }
 .dense { fill: var(--dense) } .route { fill: var(--route) } .experts { fill: var(--experts) }
 .combine-part { fill: var(--combine-part) } .shared { fill: var(--shared) }
-.head { fill: var(--head) } .update { fill: var(--update) }
+.head { fill: var(--head) } .last-gradients { fill: var(--last-gradients) }
+.optimizer { fill: var(--optimizer) }
 .dispatch { fill: var(--dispatch) } .combine { fill: var(--combine) }
+.reduction { fill: var(--reduction) }
 .dispatch.back { fill: var(--dispatch-back) } .combine.back { fill: var(--combine-back) }
 .fill { fill: url(#stripes) } .stripe { fill: var(--stripe) }
 .wait, .exposed-part { fill: var(--wait) }

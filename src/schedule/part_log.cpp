@@ -22,8 +22,10 @@ std::string to_string(Part part) {
       return "shared experts";
     case Part::head:
       return "head";
-    case Part::update:
-      return "update";
+    case Part::weight_gradients:
+      return "last weight gradients";
+    case Part::optimizer:
+      return "optimizer";
   }
   return "";
 }

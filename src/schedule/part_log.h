@@ -10,7 +10,18 @@
 
 namespace farskip::schedule {
 
-enum class Part { attention_prepare, attend, dense, route, experts, combine, shared, head, update };
+enum class Part {
+  attention_prepare,
+  attend,
+  dense,
+  route,
+  experts,
+  combine,
+  shared,
+  head,
+  weight_gradients,  ///< that are left at the end of a step; else they fill waits
+  optimizer          ///< the norm and the update, but where it fills waits
+};
 
 std::string to_string(Part part);
 

@@ -88,6 +88,9 @@ class BucketPipeline {
   size_t finished_ = 0;
 };
 
+/// Of the gradients of a bucket, unless one parameter has more.
+constexpr int64_t kBucketBytes = int64_t{8} << 20;
+
 /// Enough that the link is busy while one is added up or copied.
 constexpr size_t kBucketsInFlight = 3;
 

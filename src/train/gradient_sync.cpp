@@ -17,8 +17,9 @@ constexpr int64_t kPiece = int64_t{1} << 20;
 }  // namespace
 
 GradientSync::GradientSync(model::Model& model, const comm::Grid& grid,
-                           std::shared_ptr<model::GradientQueue> queue, int64_t bucket_bytes)
-    : world_(grid.world),
+                           std::shared_ptr<model::GradientQueue> queue, int64_t bucket_bytes,
+                           bool messages)
+    : world_(messages ? grid.world : comm::Group()),
       depth_(model.config.depth()),
       defers_(queue != nullptr),
       queue_(queue ? std::move(queue) : std::make_shared<model::GradientQueue>(0)) {
@@ -40,7 +41,7 @@ GradientSync::GradientSync(model::Model& model, const comm::Grid& grid,
   // The last parameters' gradients are whole first.
   for (size_t i = owned_.size(); i-- > 0;) {
     const comm::Group& group = experts[i] ? grid.expert_replicas : grid.replicas;
-    if (group.size() == 1) {
+    if (group.size() == 1 || !messages) {
       alone.push_back({layers[i], i});
       continue;
     }

@@ -19,10 +19,11 @@ class GradientSync {
  public:
   /// `model` must outlive it; its trained parameters stay the same tensors. `queue`: where its
   /// weight gradients wait, and then its updates; null: nowhere. A bucket has so many bytes of
-  /// gradients, or those of one parameter that has more.
+  /// gradients, or those of one parameter that has more. Without `messages`, for measuring, each
+  /// rank updates its part by its own gradients, and nothing comes of the others'.
   GradientSync(model::Model& model, const comm::Grid& grid,
                std::shared_ptr<model::GradientQueue> queue = nullptr,
-               int64_t bucket_bytes = 8 << 20);
+               int64_t bucket_bytes = kBucketBytes, bool messages = true);
   ~GradientSync();
   GradientSync(const GradientSync&) = delete;
   GradientSync& operator=(const GradientSync&) = delete;

@@ -142,11 +142,8 @@ void Trainer::record_messages(nlohmann::ordered_json& record) {
                     {"hidden", traffic.hidden()},
                     {"exposed_ms", 1e3 * traffic.exposed}};
   };
-  const auto of_experts = [](const comm::MessageName& name) {
-    return name.part == Part::dispatch || name.part == Part::combine;
-  };
-  add("experts_forward", [&](const auto& name) { return of_experts(name) && !name.backward; });
-  add("experts_backward", [&](const auto& name) { return of_experts(name) && name.backward; });
+  add("experts_forward", [](const auto& name) { return name.of_experts() && !name.backward; });
+  add("experts_backward", [](const auto& name) { return name.of_experts() && name.backward; });
   add("gradients", [](const auto& name) { return name.part == Part::gradients; });
   add("weights", [](const auto& name) { return name.part == Part::weights; });
   if (record.contains("gradients")) record["gradients"]["early_messages"] = sync_.early();

@@ -46,7 +46,7 @@ struct TrainerOptions {
   comm::Grid grid;
   /// Where the model's weight gradients wait (Parameter::queue); null: nowhere.
   std::shared_ptr<model::GradientQueue> queue;
-  int64_t bucket_bytes = 8 << 20;  ///< of gradients that go to the other ranks together
+  int64_t bucket_bytes = kBucketBytes;  ///< of gradients that go to the other ranks together
   /// Which the task's forward options have: the forward pass of a micro-batch beside the backward
   /// pass of the one before. Null: one after another.
   std::shared_ptr<model::Turns> turns;

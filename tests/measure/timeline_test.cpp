@@ -75,7 +75,7 @@ TEST(TimelineJson, ComesBackEqualAtTheClocksZero) {
     EXPECT_EQ(std::tie(a.bytes, a.launched, a.arrived, a.asked, a.wait_begin, a.wait_end),
               std::tie(b.bytes, b.launched, b.arrived, b.asked, b.wait_begin, b.wait_end));
   }
-  for (int part = 0; part <= static_cast<int>(Part::update); ++part) {
+  for (int part = 0; part <= static_cast<int>(Part::optimizer); ++part) {
     const Timeline one{.parts = {{static_cast<Part>(part)}}};
     EXPECT_EQ(timeline_from_json(to_json(one)).parts.at(0).part, static_cast<Part>(part));
   }
@@ -158,7 +158,7 @@ TEST(ChromeTrace, HoldsEveryRankWithSpansThatNestAndArrowsThatLand) {
   EXPECT_EQ(on_track.size(), 6u);
   for (const char* name :
        {"layer 3 attention a", "layer 3 attention a, backward", "head", "layer 3 dispatch",
-        "layer 3 combine gradient", "layer 3 combine, chunk 1", "weight gradients",
+        "layer 3 combine gradient", "layer 3 combine, chunk 1", "weight gradients, updates",
         "wait: layer 3 dispatch", "wait: layer 3 combine gradient"})
     EXPECT_EQ(names.count(name), 2u) << name;
   EXPECT_EQ(names.size(), 2u * (4 + 5 + 4));
