@@ -44,6 +44,8 @@ void run(const Options& options) {
   const Ranks ranks = join(bench.run, {bench.model_fact(config)});
   util::require(!options.interleave || ranks.grid.ep > 1, "--interleave", "all experts on one rank",
                 "ranks that share the experts (farskip launch --ranks 2 -- ...)");
+  util::require(options.update != "all" || ranks.grid.size() > 1, "--update all", "one rank",
+                "ranks that exchange gradients (farskip launch --ranks 2 -- ...)");
   model::Model model = bench.load_share(config, ranks, model::Residence::mapped).trainable();
 
   measure::StepReport report;

@@ -80,7 +80,9 @@ TEST_P(StepBench, HasTheMessagesAndTheWorkOfItsUpdate) {
   StepReport report;
   report.update = update;
   report.add(1, 12, results);
-  for (const auto& row : report.json()["rows"]) {
+  const auto json = report.json();
+  EXPECT_EQ(json["rows"].size(), results.size());
+  for (const auto& row : json["rows"]) {
     EXPECT_EQ(row["update"], to_string(update));
     EXPECT_EQ(row.contains("weights"), update == Update::all && row["network"] == "link");
   }
