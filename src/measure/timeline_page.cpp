@@ -25,8 +25,8 @@ Sums sums(std::span<const Timeline> ranks) {
   for (const Timeline& timeline : ranks) {
     const comm::MessageLog log{timeline.messages};
     sums.all += comm::measure(log, [](const auto&) { return true; });
-    sums.forward += comm::measure(
-        log, [](const auto& m) { return !m.name.backward && !m.name.of_update(); });
+    sums.forward +=
+        comm::measure(log, [](const auto& m) { return !m.name.backward && !m.name.of_update(); });
     sums.update += comm::measure(log, [](const auto& m) { return m.name.of_update(); });
     sums.backward += comm::measure(log, [](const auto& m) { return m.name.backward; });
   }
