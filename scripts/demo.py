@@ -25,7 +25,7 @@ FARSKIP = ROOT / "build" / "farskip"
 PROMPT = "The captain looked at the sea and said"
 SEQUENCE, BATCH_TOKENS, HELD_OUT_TOKENS = 256, 2048, 81920
 PRETRAIN_STEPS, RECOVERY_STEPS = 600, 150
-LINK = "500mbit"
+TRAINING_LINK, SERVING_LINK = 500, 1000  # Mbit/s: communication is a third to a half of regular blocking
 
 
 class Steps:
@@ -90,42 +90,49 @@ class TwoRanks:
 
     def __init__(self, steps, model):
         self.steps, self.model = steps, model
-        self.launch, self.link = ["launch", "--ranks", 2, "--link", LINK, "--"], f"a link of {LINK[:-4]} Mbit/s"
-        possible = subprocess.run([FARSKIP, *map(str, self.launch), "bench", "train", "--help"], capture_output=True, text=True)
+        self.emulated = True
+        possible = subprocess.run([FARSKIP, *map(str, self.launch(SERVING_LINK)), "bench", "train", "--help"], capture_output=True, text=True)
         if possible.returncode:
             print(f"-- no emulated link here, so over loopback: {possible.stderr.strip()}")
-            self.launch, self.link = ["launch", "--ranks", 2, "--"], "loopback"
+            self.emulated = False
 
-    def bench(self, title, verb, words):
+    def launch(self, rate):
+        return ["launch", "--ranks", 2, *(["--link", f"{rate}mbit"] if self.emulated else []), "--"]
+
+    def link(self, rate):
+        return f"a link of {rate} Mbit/s" if self.emulated else "loopback"
+
+    def bench(self, title, verb, rate, words):
         """The rows of `farskip bench VERB WORDS`."""
-        answer = self.steps.run(f"{title} on two ranks over {self.link}", f"two-ranks-{verb}", self.launch +
+        answer = self.steps.run(f"{title} on two ranks over {self.link(rate)}", f"two-ranks-{verb}", self.launch(rate) +
                                 ["bench", verb, "--model", self.model, "--routing", "real", "--threads", 1, *words, "--json"],
                                 after=["original"], answers=True)
         return json.loads(answer[answer.index("{"):])["rows"]
 
     def training(self, trace):
-        rows = self.bench("Training steps", "train", ["--batch", 4, "--sequence", SEQUENCE, "--rounds", 5, "--trace", trace])
+        rows = self.bench("Training steps", "train", TRAINING_LINK, ["--batch", 2, "--micro-batches", 4, "--sequence", SEQUENCE, "--interleave",
+                                                                      "--combine", "rank", "--rounds", 5, "--trace", trace])
         for row in rows:
             row["ms"] = row["step_ms"]
             for key in ("communication_ms", "exposed_ms"):
                 row[key] = row["forward"][key] + row["backward"][key]
-        return (f"{self.figures('a training step on two ranks', rows)}. What happened when, to look at: "
+        return (f"{self.figures('a training step on two ranks', rows, TRAINING_LINK)}. What happened when, to look at: "
                 f"{shorten(trace)}-farskip-overlapped.html beside -regular-blocking.html (.json for Perfetto)")
 
     def serving(self):
-        first = self.bench("Prompts", "ttft", ["--transport", "all-reduce", "--prompt", 3 * SEQUENCE, "--rounds", 9])
-        next_ = self.bench("Decoding", "tbt", ["--transport", "all-reduce", "--prompt", SEQUENCE, "--batch", 8, "--rounds", 9])
-        return "\n\n".join([self.figures(f"time to the first token, prompt of {3 * SEQUENCE}", first),
-                            self.figures("time between tokens, 8 sequences", next_)])
+        first = self.bench("Prompts", "ttft", SERVING_LINK, ["--transport", "all-reduce", "--prompt", 3 * SEQUENCE, "--rounds", 9])
+        next_ = self.bench("Decoding", "tbt", SERVING_LINK, ["--transport", "all-reduce", "--prompt", SEQUENCE, "--batch", 8, "--rounds", 9])
+        return "\n\n".join([self.figures(f"time to the first token, prompt of {3 * SEQUENCE}", first, SERVING_LINK),
+                            self.figures("time between tokens, 8 sequences", next_, SERVING_LINK)])
 
-    def figures(self, title, rows):
+    def figures(self, title, rows, rate):
         cells = [[title, "ms", "speed-up", "communication hidden", "waited, ms"]]
         for row in rows:
             bound = row["network"] == "none"
             hidden = 1 - row["exposed_ms"] / max(row["communication_ms"], 1e-9)
             cells.append([f"{row['connectivity']}, {'no network (the bound)' if bound else row['execution']}", f"{row['ms']:.1f}",
                           f"{row['speedup']:.2f}", "" if bound else f"{hidden:.1%}", f"{row['exposed_ms']:.1f}"])
-        return f"{table(cells)}\nover {self.link}; communication is {rows[0]['share']:.0%} of regular blocking"
+        return f"{table(cells)}\nover {self.link(rate)}; communication is {rows[0]['share']:.0%} of regular blocking"
 
 
 def main():
