@@ -48,7 +48,7 @@ class GradientQueue {
   void read(int64_t layer) const {
     if (ready_) ready_(layer);
   }
-  /// Whether anybody is.
+  /// Whether somebody is called then.
   bool provides() const { return static_cast<bool>(ready_); }
   /// Called then; empty: nobody.
   void before_read(std::function<void(int64_t layer)> ready) { ready_ = std::move(ready); }

@@ -111,8 +111,10 @@ model::ResidualStream run_layers(const model::Model& model, const model::Batch& 
   const auto& queue = model.weights.final_norm.queue;  // of a model that is trained
   const auto reads = [&](int64_t layer) {
     if (!queue) return;
-    if (options.parts && queue->provides()) options.parts->enter(Part::optimizer, -1);
+    const bool logged = options.parts && queue->provides();
+    if (logged) options.parts->enter(Part::optimizer, -1);
     queue->read(layer);
+    if (logged) options.parts->leave();  // what follows is the layer's
   };
   reads(-1);
   model::ResidualStream stream(embed(model, batch.tokens, options.ranks));
