@@ -22,6 +22,9 @@ class Work {
   virtual at::Tensor wait() = 0;
   /// Whether wait() would return (or throw) at once.
   virtual bool arrived() const { return true; }
+  /// From now on the output is needed, and the time until the wait is filled otherwise; wait() says
+  /// so by itself.
+  virtual void ask() {}
   /// When the message was there. Only after wait().
   virtual Clock::time_point arrival() const { return {}; }
 };
@@ -49,6 +52,9 @@ class [[nodiscard]] Pending {
 
   bool due() const { return due_; }
   bool arrived() const { return !work_ || work_->arrived(); }
+  void ask() {
+    if (work_) work_->ask();
+  }
   at::Tensor wait() {
     due_ = false;
     return work_ ? std::exchange(work_, nullptr)->wait() : std::exchange(ready_, at::Tensor());

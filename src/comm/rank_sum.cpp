@@ -12,6 +12,7 @@ class FinishedWork : public Work {
       : pending_(std::move(pending)), finish_(std::move(finish)) {}
   at::Tensor wait() override { return finish_(pending_.wait()); }
   bool arrived() const override { return pending_.arrived(); }
+  void ask() override { pending_.ask(); }
 
  private:
   Pending pending_;

@@ -30,14 +30,14 @@ class RecordedWork : public Work {
     done_(message_, output);
     return output;
   }
-  bool arrived() const override {
+  bool arrived() const override { return work_->arrived(); }
+  void ask() override {
     if (message_.asked == Clock::time_point()) message_.asked = Clock::now();
-    return work_->arrived();
   }
 
  private:
   std::unique_ptr<Work> work_;
-  mutable Message message_;
+  Message message_;
   Done done_;
 };
 

@@ -100,6 +100,7 @@ comm::MessageName ExpertExchange::combine_name(bool backward, int64_t chunk) con
 
 at::Tensor ExpertExchange::settled(comm::Pending pending) const {
   if (ranks_.turns) ranks_.turns->hand_over();
+  pending.ask();
   while (ranks_.queue && !pending.arrived() && ranks_.queue->run_one()) {
   }
   return pending.wait();

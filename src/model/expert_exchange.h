@@ -39,6 +39,7 @@ class ExpertExchange : public std::enable_shared_from_this<ExpertExchange> {
   /// Launches the dispatch of h [N, hidden]. The gradient of the weights, which are the
   /// constructor's routes', comes back with that of h. -> ticket
   at::Tensor send(const at::Tensor& h, const at::Tensor& weights);
+  bool arrived() const { return !dispatch_ || dispatch_->arrived(); }
   /// Waits for it. -> rows of this rank's experts [P, hidden], ordered by expert, then sender, then
   /// token
   at::Tensor receive(const at::Tensor& ticket);

@@ -76,6 +76,11 @@ void plan(Dispatched& sent, const MoeWeights& weights, const MoeConfig& config) 
 
 }  // namespace
 
+bool Dispatched::arrived(int64_t wave) const {
+  if (!gathers.empty()) return gathers[wave]->arrived();
+  return exchanges.empty() || exchanges[wave]->arrived();
+}
+
 at::Tensor mlp(const at::Tensor& x, const MlpWeights& weights) {
   return linear(swiglu(linear(x, weights.gate_up, {})), weights.down, {});
 }

@@ -35,6 +35,8 @@ struct Dispatched {
   int64_t waves() const {
     return std::max<int64_t>(1, std::ssize(exchanges) + std::ssize(gathers));
   }
+  /// Whether experts() would wait for nothing.
+  bool arrived(int64_t wave) const;
 };
 
 /// Where a layer's messages go.

@@ -49,6 +49,7 @@ class TokenGather {
     at::Tensor h;   ///< [R, hidden], R = sum of the counts, in the order of the ranks
     Routes routes;  ///< of them; without scores
   };
+  bool arrived() const { return !gathered_ || gathered_->arrived(); }
   /// Waits for it.
   Tokens receive();
   /// Launches the reduce-scatter of this rank's sums [R, hidden].

@@ -16,9 +16,10 @@ namespace farskip::schedule {
 ///
 /// Layer offers: is_moe(), has_shared(), attends_late(), attention_prepare(x), keep_rows(stream),
 /// idle(), attend(prepared), begin_attend(prepared) -> begun, end_attend(begun), dense(x),
-/// dispatch(x) -> sent (launched), experts(sent) -> pending (wave by wave: waits for the dispatch,
-/// computes, launches the combine), shared(sent), routed_rows() (see ResidualStream::add_routed).
-/// Stream offers what model::ResidualStream does.
+/// dispatch(x) -> sent (launched), experts(sent) and experts(sent, &begun) -> pending (wave by
+/// wave: waits for the dispatch, and attends meanwhile; computes, launches the combine),
+/// shared(sent), routed_rows() (see ResidualStream::add_routed). Stream offers what
+/// model::ResidualStream does.
 template <class Layer, class Stream>
 void run_layer(Layer& layer, model::LayerConnectivity reads, Stream& stream) {
   auto prepared =
@@ -46,7 +47,7 @@ void run_layer(Layer& layer, model::LayerConnectivity reads, Stream& stream) {
     auto sent = layer.dispatch(stream.full());
     auto shared = layer.has_shared() ? layer.shared(sent) : decltype(layer.shared(sent)){};
     auto attention = layer.begin_attend(std::move(prepared));
-    auto routed = layer.experts(sent);
+    auto routed = layer.experts(sent, &attention);
     stream.add(layer.end_attend(std::move(attention)));
     stream.add_routed(std::move(routed), layer.routed_rows());
     if (layer.has_shared()) stream.add_shared(std::move(shared));

@@ -62,25 +62,4 @@ LayerWork layer_work(const model::LayerConfig& layer, int64_t hidden, const mode
   return work;
 }
 
-int64_t attend_rows(const model::LayerConfig& layer, int64_t hidden, const model::Batch& batch,
-                    double fraction) {
-  const AttendWork work(layer.attention, hidden);
-  double left = fraction * work.of(batch);
-  int64_t rows = 0;
-  for (const model::Segment& segment : batch.segments) {
-    const double whole = work.of(segment, segment.count);
-    if (left >= whole) {
-      rows += segment.count;
-      left -= whole;
-      continue;
-    }
-    // key / 2 n^2 + (token + key (past + 1/2)) n = left
-    const double linear = work.token + work.key * (static_cast<double>(segment.past) + 0.5);
-    const double n =
-        (std::sqrt(linear * linear + 2 * work.key * std::max(left, 0.0)) - linear) / work.key;
-    return rows + std::min(std::llround(n), static_cast<long long>(segment.count));
-  }
-  return rows;
-}
-
 }  // namespace farskip::schedule

@@ -22,8 +22,4 @@ struct LayerWork {
 LayerWork layer_work(const model::LayerConfig& layer, int64_t hidden, const model::Batch& batch,
                      int64_t ranks);
 
-/// The first tokens of the batch, whose attention takes a fraction of what all of it takes.
-int64_t attend_rows(const model::LayerConfig& layer, int64_t hidden, const model::Batch& batch,
-                    double fraction);
-
 }  // namespace farskip::schedule

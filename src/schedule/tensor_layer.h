@@ -82,22 +82,21 @@ class TensorLayer {
     auto core = attention_core(std::move(prepared));
     return attended(core);
   }
-  /// attend() of a layer that attends late, begun under the dispatch and ended under the combine:
-  /// as many tokens' in the first that the windows are equally wide.
-  struct BegunAttention {
+  /// attend() of a layer that attends late: in pieces of its tokens, if it can be divided, which
+  /// fill waits for dispatched tokens; what is left of it runs under the combine. When a piece is
+  /// computed is a matter of when messages arrive, and no matter for its bits.
+  struct LateAttention {
     model::AttentionCore core;
-    at::Tensor first;  ///< undefined: nothing has been computed
+    std::vector<at::Tensor> pieces;  ///< that are done
   };
-  BegunAttention begin_attend(model::PreparedAttention prepared) {
-    BegunAttention begun{attention_core(std::move(prepared)), {}};
-    const int64_t rows = divides_attention() ? early_rows() : 0;
-    if (rows > 0) begun.first = attend(begun.core, 0, rows);
-    return begun;
+  LateAttention begin_attend(model::PreparedAttention prepared) const {
+    return {attention_core(std::move(prepared)), {}};
   }
-  at::Tensor end_attend(BegunAttention begun) {
-    if (!begun.first.defined()) return attended(begun.core);
-    const int64_t done = begun.first.size(0), left = begun.core.size() - done;
-    return left == 0 ? begun.first : at::cat({begun.first, attend(begun.core, done, left)});
+  at::Tensor end_attend(LateAttention attention) {
+    if (!divides_attention()) return attended(attention.core);
+    while (attend_piece(attention)) {
+    }
+    return at::cat(attention.pieces);
   }
   at::Tensor dense(const at::Tensor& x) {
     enter(Part::dense);
@@ -122,9 +121,12 @@ class TensorLayer {
     for (at::Tensor& ticket : sent.tickets) ticket = marked(ticket, Part::route);
     return sent;
   }
-  model::RoutedOutput experts(const model::Dispatched& sent) {
+  /// `late`, if any: what fills the waits.
+  model::RoutedOutput experts(const model::Dispatched& sent, LateAttention* late = nullptr) {
     std::vector<at::Tensor> back;
     for (int64_t wave = 0; wave < sent.waves(); ++wave) {
+      while (late && divides_attention() && !sent.arrived(wave) && attend_piece(*late)) {
+      }
       enter(Part::experts);
       const at::Tensor outputs =
           marked(model::experts(sent, wave, weights_.moe, *config_.moe), Part::experts);
@@ -207,12 +209,14 @@ class TensorLayer {
     return options_.cache && ranks.size() > 1 && !attention_.queries && !drops_rows() &&
            attention_.batch.size() >= ranks.wave_tokens;
   }
-  /// (shared + early) / dispatch = (late + prepare) / combine.
-  int64_t early_rows() const {
-    const Windows w = windows();
-    const double early =
-        (w.dispatch * (w.attend + w.prepare) - w.combine * w.shared) / (w.dispatch + w.combine);
-    return attend_rows(config_, hidden_, attention_.batch, std::clamp(early / w.attend, 0.0, 1.0));
+  /// Whether a piece was left to do.
+  bool attend_piece(LateAttention& attention) {
+    constexpr int64_t kPieces = 8;
+    const int64_t tokens = attention.core.size(), piece = std::ssize(attention.pieces);
+    if (piece == kPieces) return false;
+    const int64_t begin = tokens * piece / kPieces, end = tokens * (piece + 1) / kPieces;
+    attention.pieces.push_back(attend(attention.core, begin, end - begin));
+    return true;
   }
   at::Tensor attended(model::AttentionCore& core) {
     const at::Tensor y = attend(core, 0, core.size());

@@ -61,9 +61,13 @@ TEST(Reducer, RecordsWhatIsSent) {
     Reducer reducer(rendezvous.all());
     MessageLog log;
     reducer.record(&log);
-    for (const int64_t rows : {2, 0, 1000})
-      reducer.all_reduce({.layer = rows, .part = Part::merged}, at::ones({rows, 256}), at::kFloat)
-          .wait();
+    for (const int64_t rows : {2, 0, 1000}) {
+      Pending sum = reducer.all_reduce({.layer = rows, .part = Part::merged}, at::ones({rows, 256}),
+                                       at::kFloat);
+      sum.arrived();  // a look is not a request
+      if (rows == 1000) sum.ask();
+      sum.wait();
+    }
     reducer.record(nullptr);
     reducer.all_reduce({.part = Part::mlp}, at::ones({1}), at::kFloat).wait();
     ASSERT_EQ(log.messages.size(), 2u);
@@ -71,8 +75,10 @@ TEST(Reducer, RecordsWhatIsSent) {
     EXPECT_EQ(log.messages[1].bytes, 2 * 3 * 1000 * 1024 / 4);  // a ring
     for (const Message& message : log.messages) {
       EXPECT_LE(message.launched, message.arrived);
-      EXPECT_LE(message.asked, message.wait_end);
+      EXPECT_LE(message.asked, message.wait_begin);
     }
+    EXPECT_EQ(log.messages[0].asked, log.messages[0].wait_begin);
+    EXPECT_LT(log.messages[1].asked, log.messages[1].wait_begin);
     EXPECT_EQ(log.messages[1].name.describe(), "layer 1000 attention and MLP");
   });
 }

@@ -2,6 +2,9 @@
 // that has them all, and the same bits however messages travel.
 #include <gtest/gtest.h>
 
+#include <map>
+#include <set>
+
 #include "comm/rendezvous.h"
 #include "comm/substitutes.h"
 #include "schedule/forward.h"
@@ -203,8 +206,8 @@ TEST_P(OwnSequences, GiveTheSameBitsInEveryExecution) {
   for (const auto& [dtype, owners] :
        {std::pair{at::kFloat, kUneven[0]}, std::pair{at::kBFloat16, kUneven[2]}}) {
     std::vector<Setting> settings;
-    for (const std::string connectivity : kVariants) {
-      Setting setting{Transport::all_gather, connectivity, dtype};
+    const auto add = [&](Transport transport, const std::string& connectivity) {
+      Setting setting{transport, connectivity, dtype};
       setting.waves = dtype == at::kFloat ? 3 : 1;
       if (connectivity == "attention") setting.wire = at::kBFloat16;
       setting.execution = Execution::blocking;
@@ -212,7 +215,9 @@ TEST_P(OwnSequences, GiveTheSameBitsInEveryExecution) {
       setting.execution = Execution::overlapped;
       setting.late = true;
       settings.push_back(setting);
-    }
+    };
+    for (const std::string connectivity : kVariants) add(Transport::all_gather, connectivity);
+    add(Transport::all_to_all, "farskip");  // without gradients: attention in pieces
     const auto found = over_ranks(owners, GetParam(), settings);
     for (size_t i = 0; i < settings.size(); i += 2) {
       SCOPED_TRACE(describe(settings[i], owners));
@@ -229,6 +234,59 @@ TEST_P(OwnSequences, GiveTheSameBitsInEveryExecution) {
 
 INSTANTIATE_TEST_SUITE_P(Models, OwnSequences, testing::ValuesIn(golden_models()),
                          [](const auto& info) { return info.param; });
+
+/// Pieces of attention, by layer: before the layer's experts, and all.
+struct Pieces {
+  int64_t before = 0, all = 0;
+};
+std::map<int64_t, Pieces> pieces_of(const PartLog& log) {
+  std::map<int64_t, Pieces> found;
+  std::set<int64_t> experts;  // of layers
+  for (const PartSpan& span : log.spans) {
+    if (span.part == Part::experts) experts.insert(span.layer);
+    if (span.part != Part::attend) continue;
+    found[span.layer].before += !experts.count(span.layer);
+    ++found[span.layer].all;
+  }
+  return found;
+}
+
+TEST(OwnSequencesAttention, FillsWaitsForDispatchedTokens) {
+  for (const auto transport : {Transport::all_gather, Transport::all_to_all})
+    Rendezvous::threads(2, [&](Rendezvous& rendezvous) {
+      const at::NoGradGuard no_grad;
+      const auto late =
+          comm::delayed(rendezvous.all(), rendezvous.rank(), std::chrono::milliseconds(40));
+      const model::Model model = model::load_model(golden_directory("deepseek_v2"), at::kFloat,
+                                                   at::kCPU, model::Residence::mapped,
+                                                   model::Share::of_experts(rendezvous.rank(), 2));
+      model::ExpertRanks ranks{.courier = std::make_shared<comm::Courier>(late, rendezvous.all()),
+                               .transport = transport,
+                               .waves = 2,
+                               .wave_tokens = 8};
+      for (const auto execution : {Execution::blocking, Execution::overlapped}) {
+        ranks.execution = execution;
+        model::KvCache cache(model.config, 1, kLength, model.dtype);
+        PartLog log;
+        ForwardOptions options{.connectivity = variant("farskip", model.config.depth()),
+                               .ranks = ranks,
+                               .cache = &cache};
+        options.parts = &log;
+        auto batch = model::Batch::whole(tokens_of(0).unsqueeze(0));
+        batch.segments[0].pages = {0};
+        forward(model, batch, options);
+        log.leave();
+        int64_t before = 0;
+        for (const auto& [layer, pieces] : pieces_of(log)) {
+          if (!model.config.layers[layer].moe) continue;
+          EXPECT_EQ(pieces.all, 8);
+          before += pieces.before;
+        }
+        // Blocking, nothing is waited for where attention could go on.
+        EXPECT_EQ(before > 0, execution == Execution::overlapped);
+      }
+    });
+}
 
 TEST(OwnSequencesOfNobody, AreRefusedOnOneRank) {
   const model::Model model = model::load_model(golden_directory("qwen3_moe"), at::kFloat);
