@@ -26,10 +26,13 @@ constexpr const char* kAddresses = "198.18.0.";
 constexpr int64_t kMostRanks = 254;
 /// Bytes of a frame's payload: as clusters have it, and so that the bucket, which counts frame by
 /// frame, takes less of the processor time that the ranks compute with.
-constexpr const char* kFrame = "9000";
-/// Frames that travel as one, as many as a card takes to send at once: less than the bucket holds,
-/// or it would take them apart. Each costs a timer's interrupt, which leaves the virtual machine.
-constexpr const char* kTrain = "63000";
+constexpr int64_t kFrame = 9000;
+/// Frames travel in trains, as a card takes them to send at once. Each costs a timer's interrupt,
+/// which may leave a virtual machine; and a bucket that has rested lets one train pass at memory
+/// speed, so that messages sent one at a time seem shorter by it. Hence the time that one takes.
+constexpr double kTrainSeconds = 2e-3;
+constexpr int64_t kMostFrames = 7;  ///< of a train: the kernel's limit of 64 KiB
+constexpr int64_t kHeaders = 2536;  ///< of a train, and timers that are late
 
 using Words = std::vector<std::string>;
 
@@ -116,6 +119,11 @@ void enter_or_throw(const util::UniqueFd& network) {
     throw Error(util::concat("launch --link: setns: ", std::strerror(errno)));
 }
 
+int64_t train_bytes(const LinkRate& rate) {
+  const double bytes = static_cast<double>(rate.bits_per_second) / 8 * kTrainSeconds;
+  return kFrame * std::clamp<int64_t>(std::llround(bytes / kFrame), 1, kMostFrames);
+}
+
 }  // namespace
 
 LinkRate link_rate(const std::string& text) {
@@ -142,15 +150,20 @@ EmulatedNetwork::EmulatedNetwork(int64_t ranks, const LinkRate& rate) {
     all.insert(all.end(), words.begin(), words.end());
     run(all, other.get(), expected);
   };
-  // With a large bucket, messages up to its size pass at memory speed whenever it is full. The
-  // latency bounds the queue behind it: what several ranks send to one must fit.
+  const int64_t train = train_bytes(rate);
+  // A bucket smaller than a train would take it apart. What several ranks send to one must fit into
+  // the queue behind it: a fifth of a second, and some trains.
+  const int64_t queue = rate.bits_per_second / 8 / 5 + (64 << 10);
   const auto limit = [&](const std::string& device) {
     run({tc, "qdisc", "add", "dev", device, "root", "tbf", "rate",
-         util::concat(rate.bits_per_second, "bit"), "burst", "64kb", "latency", "200ms"},
+         util::concat(rate.bits_per_second, "bit"), "burst", util::concat(train + kHeaders, "b"),
+         "limit", util::concat(queue, "b")},
         switch_.get(), "a kernel with token buckets (tbf)");
   };
   const auto bring_up = [&](const std::string& device, const Words& more = {}) {
-    Words words{"link", "set", device, "mtu", kFrame, "gso_max_size", kTrain, "up"};
+    Words words{
+        "link", "set", device, "mtu", util::concat(kFrame), "gso_max_size", util::concat(train),
+        "up"};
     words.insert(words.end(), more.begin(), more.end());
     make(words, switch_, "a kernel with veth and bridges");
   };

@@ -121,7 +121,7 @@ TEST(LinkedRank, DISABLED_Exchanges) {
     EXPECT_TRUE(got.narrow(0, from, part).eq(r).all().item<bool>());
     from += part;
   }
-  constexpr double kBucket = 65536;  // bytes that pass at once
+  constexpr double kBucket = 12e3;  // bytes that pass at once: what the link takes 2 ms for
   EXPECT_GE(seconds.count(), (static_cast<double>(got.numel()) - kBucket) * 8 / 50e6);
   group.barrier("after");
 }
