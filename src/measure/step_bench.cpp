@@ -35,7 +35,7 @@ class Bench {
       optimizer_.emplace(train::GradientSync(model, grid).owned(), train::AdamWOptions());
   }
 
-  StepFigures step(const Variant& variant, Timeline* timeline) {
+  StepFigures step(const Variant& variant, int64_t micro_batches, Timeline* timeline) {
     const auto& courier = variant.network ? grid_.courier : copies_;
     const bool exchanged = options_.update == Update::all && variant.network;
     const model::ExpertRanks ranks = expert_ranks(variant, courier, exchanged);
@@ -58,12 +58,12 @@ class Bench {
       sync->update(*optimizer_, /*learning_rate=*/0, /*gradient_scale=*/1);
       rest.leave();
     }
-    std::vector<Pass> passes(options_.micro_batches);
+    std::vector<Pass> passes(micro_batches);
     const auto turns = schedule::run_micro_batches(
-        options_.micro_batches, ranks.turns.get(),
+        micro_batches, ranks.turns.get(),
         [&](int64_t i) { return begin(passes[i], forward, timeline != nullptr); },
         [&](schedule::Ending& ending, int64_t i) {
-          if (sync && i + 1 == options_.micro_batches) sync->begin();
+          if (sync && i + 1 == micro_batches) sync->begin();
           finish(passes[i], ending);
         });
     rest.enter(schedule::Part::weight_gradients, -1, true);
@@ -203,14 +203,16 @@ std::vector<VariantResult> bench_steps(model::Model& model, const comm::Grid& gr
   Bench bench(model, grid, options);
   std::vector<VariantResult> results;
   for (const Variant& variant : variants) results.push_back({variant, {}, {}});
-  for (int64_t round = -options.warmup; round < options.rounds; ++round)
-    for (VariantResult& result : results) {
-      const StepFigures figures = bench.step(result.variant, nullptr);
-      if (round >= 0) result.rounds.push_back(figures);
-    }
+  // Two micro-batches touch all the memory that more of them do.
+  for (int64_t round = 0; round < options.warmup; ++round)
+    for (const VariantResult& result : results)
+      bench.step(result.variant, std::min<int64_t>(2, options.micro_batches), nullptr);
+  for (int64_t round = 0; round < options.rounds; ++round)
+    for (VariantResult& result : results)
+      result.rounds.push_back(bench.step(result.variant, options.micro_batches, nullptr));
   for (VariantResult& result : results)  // predicted_time() reads the parts of the bound
     if (options.traced || result.variant == bound_of({.converted = true}))
-      bench.step(result.variant, &result.timeline);
+      bench.step(result.variant, options.micro_batches, &result.timeline);
   return results;
 }
 
