@@ -55,6 +55,19 @@ Pending Reducer::all_reduce(const MessageName& name, const at::Tensor& x, at::Sc
                   [dtype](const at::Tensor& received) { return received.to(dtype); });
 }
 
+Pending Reducer::reduce_scatter(const MessageName& name, const at::Tensor& x, at::ScalarType wire) {
+  const int64_t ranks = group().size();
+  if (ranks == 1 || x.numel() == 0) return Pending(x);
+  const std::vector<int64_t> rows(ranks, x.size(0) / ranks);
+  const at::Tensor sent = x.to(wire).contiguous();
+  const auto bytes = static_cast<int64_t>(sent.nbytes());
+  return finished(recorded(name, (ranks - 1) * bytes / ranks,
+                           group().all_to_all(name.describe(), sent, rows, rows)),
+                  [ranks, dtype = x.scalar_type()](const at::Tensor& received) {
+                    return sum_in_order(received.chunk(ranks)).to(dtype);
+                  });
+}
+
 Pending Reducer::all_gather(const MessageName& name, const at::Tensor& x) {
   const int64_t ranks = group().size();
   if (ranks == 1) return Pending(x);

@@ -21,6 +21,8 @@ class Reducer {
   /// The sum over the ranks of x, which travels as `wire`, in x's dtype. Nothing is sent of a
   /// tensor without elements.
   Pending all_reduce(const MessageName& name, const at::Tensor& x, at::ScalarType wire);
+  /// Of that sum, the rows of this rank: of x [size n, ...], rank r gets rows r n to (r + 1) n.
+  Pending reduce_scatter(const MessageName& name, const at::Tensor& x, at::ScalarType wire);
   /// x of every rank, of the same shape -> [size * x.size(0), ...].
   Pending all_gather(const MessageName& name, const at::Tensor& x);
 

@@ -103,6 +103,19 @@ void prepare_keys(PreparedAttention& prepared, const at::Tensor& h, const Attent
     keep(prepared, config, *context.cache, context.cache_rows.narrow(0, begin, h.size(0)));
 }
 
+at::Tensor latents_of(const at::Tensor& h, const at::Tensor& rows, const AttentionWeights& weights,
+                      const AttentionConfig& config, const AttentionContext& context) {
+  PreparedAttention prepared;
+  latent_keys(prepared, h, weights, config,
+              {context.rope.cos.index_select(0, rows), context.rope.sin.index_select(0, rows)});
+  return at::cat({prepared.latent, prepared.k_rope.squeeze(1)}, 1);
+}
+
+void keep_latents(const at::Tensor& latents, const AttentionContext& context, int64_t begin) {
+  kernels::put_rows(cache_rows(context.cache->keys), 0,
+                    context.cache_rows.narrow(0, begin, latents.size(0)), latents);
+}
+
 void prepare_queries(PreparedAttention& prepared, const at::Tensor& h,
                      const AttentionWeights& weights, const AttentionConfig& config,
                      const AttentionContext& context, int64_t begin) {

@@ -69,11 +69,19 @@ void ResidualStream::add(const at::Tensor& output) {
   shared_ = partial_ = full_ = at::Tensor();
 }
 
-void ResidualStream::add_near(std::vector<comm::Pending> parts, bool together) {
+void ResidualStream::add_near(Near near, bool together) {
   base_ = full();
   shared_ = partial_ = full_ = at::Tensor();
-  near_ = std::move(parts);
   together_ = together;
+  if (auto* scattered = std::get_if<Scattered>(&near))
+    scattered_ = std::move(*scattered);
+  else
+    near_ = std::get<std::vector<comm::Pending>>(std::move(near));
+}
+
+at::Tensor ResidualStream::partial(Scattered::Part& part) {
+  const at::Tensor sum = part.sum.wait();
+  return base_.index_select(0, part.tokens) + sum;
 }
 
 void ResidualStream::add_routed(RoutedOutput output, const at::Tensor& rows) {
@@ -93,6 +101,7 @@ void ResidualStream::keep(const at::Tensor& rows) {
   if (!near_.empty()) throw Error("residual stream: tokens were dropped while some were in flight");
   for (at::Tensor* term : {&base_, &shared_, &partial_, &full_})
     if (term->defined()) *term = term->index_select(0, rows);
+  if (scattered()) base_ = base_ + std::exchange(scattered_, {}).kept->wait();
   if (routed_ && !std::exchange(routed_of_kept_, false)) routed_rows_ = rows;
 }
 

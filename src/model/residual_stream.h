@@ -4,6 +4,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <optional>
+#include <variant>
 #include <vector>
 
 #include "model/routed_output.h"
@@ -26,6 +27,20 @@ class ResidualStream {
     at::Tensor full;                     ///< x', where it has been settled already
     std::optional<RoutedOutput> routed;  ///< r, where it is still to be waited for
   };
+
+  /// A near output of which every rank has some tokens' share, and all ranks that of the tokens
+  /// which are kept next.
+  struct Scattered {
+    struct Part {
+      int64_t begin = 0, count = 0;  ///< tokens that the ranks divide
+      at::Tensor tokens;             ///< int64 [n], this rank's
+      comm::Pending sum;             ///< [n, hidden]
+    };
+    std::vector<Part> parts;
+    std::optional<comm::Pending> kept;  ///< [kept, hidden]
+  };
+
+  using Near = std::variant<std::vector<comm::Pending>, Scattered>;
 
   explicit ResidualStream(at::Tensor x) : base_(std::move(x)) {}
   explicit ResidualStream(Terms terms)
@@ -52,14 +67,19 @@ class ResidualStream {
   /// Adds an output to the settled stream that may be in flight, and that p has too: parts of
   /// tokens that follow one another. `together`: by the time they are read, all are expected to be
   /// there.
-  void add_near(std::vector<comm::Pending> parts, bool together = false);
+  void add_near(Near near, bool together = false);
+  /// Whether it was one that no rank has whole: it is read by parts(), and then tokens are kept.
+  bool scattered() const { return scattered_.kept.has_value(); }
+  std::vector<Scattered::Part>& parts() { return scattered_.parts; }
+  /// p, and x unless a routed output has been added since, of a part's tokens.
+  at::Tensor partial(Scattered::Part& part);
   /// Adds the routed experts' output, which may be in flight. `rows`, if defined: of these tokens
   /// alone, which are to be kept before x is read.
   void add_routed(RoutedOutput output, const at::Tensor& rows = {});
   /// Adds the shared experts' output; it belongs to the same layer as the routed output before it.
   void add_shared(at::Tensor output);
 
-  /// Keeps only these tokens, int64 [n], from now on; near outputs must be there.
+  /// Keeps only these tokens, int64 [n], from now on; near outputs must be there, or scattered.
   void keep(const at::Tensor& rows);
 
   /// Gives the terms to the next layer, or to a reader that settles them piece by piece; the stream
@@ -75,6 +95,7 @@ class ResidualStream {
   int64_t settled_ = 0;              ///< tokens of base + near that are there ...
   size_t next_ = 0;                  ///< ... and the part that comes next
   at::Tensor sum_;                   ///< base + near, as far as settled
+  Scattered scattered_;
   std::optional<RoutedOutput> routed_;
   at::Tensor routed_rows_;       ///< of which these are kept; undefined: all
   bool routed_of_kept_ = false;  ///< it is of tokens that are still to be kept

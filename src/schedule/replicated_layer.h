@@ -41,6 +41,31 @@ class ReplicatedLayer : public TensorLayer {
     return whole;
   }
 
+  /// The same of a scattered input, which goes on with the tokens that the layer keeps: each rank
+  /// makes the latents of its tokens, and all get them for their caches.
+  template <class Stream>
+  model::PreparedAttention attention_prepare(Stream& stream) {
+    const model::ExpertRanks& ranks = options().ranks;
+    std::vector<std::pair<Wave, comm::Pending>> waves;
+    for (auto& part : stream.parts()) {
+      const at::Tensor own = latents(attention_norm(stream.partial(part)), part.tokens);
+      waves.emplace_back(Wave{part.begin, part.count},
+                         ranks.launched(ranks.reducer->all_gather(
+                             {.layer = index(),
+                              .part = comm::MessageName::Part::latents,
+                              .chunk = stream.parts().size() > 1 ? std::ssize(waves) : -1},
+                             own.to(ranks.wire.value_or(own.scalar_type())))));
+    }
+    keep_rows(stream);
+    model::PreparedAttention prepared;
+    const at::Tensor kept = attention_norm(stream.partial());
+    attention_queries(prepared, kept);
+    for (auto& [wave, pending] : waves)
+      model::keep_latents(pending.wait().narrow(0, 0, wave.count).to(kept.scalar_type()),
+                          attention(), wave.begin);
+    return prepared;
+  }
+
   /// Whether it has experts, which work on all tokens.
   bool routes_all() const { return is_moe() && !routed_rows().defined(); }
   /// ExpertRanks::waves, or four times as many where no experts run in waves: their many weights
@@ -119,6 +144,46 @@ class ReplicatedLayer : public TensorLayer {
     for (const Wave& wave : waves)
       sums.push_back(launched(part, waves.size() > 1 ? std::ssize(sums) : -1, make(wave)));
     return sums;
+  }
+
+  /// reduce() where latents_follow(): each rank gets the sums of some of a wave's tokens, and all
+  /// those of the tokens asked for, which leave with the last wave.
+  template <class Make>
+  model::ResidualStream::Scattered reduce_scatter(comm::MessageName::Part part,
+                                                  const std::vector<Wave>& waves,
+                                                  const Make& make) const {
+    const model::ExpertRanks& ranks = options().ranks;
+    const comm::Group& group = ranks.reducer->group();
+    const at::Tensor& rows = options().rows;
+    at::Tensor asked;
+    model::ResidualStream::Scattered scattered;
+    for (const Wave& wave : waves) {
+      const at::Tensor x = make(wave), first = rows - wave.begin;
+      if (!asked.defined()) asked = x.new_empty({rows.numel(), x.size(1)});
+      const at::Tensor here = first.ge(0).logical_and(first.lt(wave.count)).nonzero().squeeze(1);
+      asked.index_copy_(0, here, x.index_select(0, first.index_select(0, here)));
+      const int64_t chunk = std::ssize(scattered.parts);
+      if (chunk + 1 == std::ssize(waves))
+        scattered.kept.emplace(launched(part, std::ssize(waves), asked));
+      // The last token stands in where there are not as many for every rank.
+      const int64_t each = (wave.count + group.size() - 1) / group.size();
+      const at::Tensor tokens =
+          at::arange(each * group.size(), rows.options()).clamp_max(wave.count - 1);
+      scattered.parts.push_back(
+          {wave.begin, wave.count, tokens.narrow(0, group.rank() * each, each) + wave.begin,
+           ranks.launched(ranks.reducer->reduce_scatter(
+               {.layer = index(), .part = part, .chunk = waves.size() > 1 ? chunk : -1},
+               tokens.numel() == wave.count ? x : x.index_select(0, tokens),
+               ranks.wire.value_or(x.scalar_type())))});
+    }
+    return scattered;
+  }
+
+  template <class Make>
+  model::ResidualStream::Near reduce_last(comm::MessageName::Part part,
+                                          const std::vector<Wave>& waves, const Make& make) const {
+    if (latents_follow()) return reduce_scatter(part, waves, make);
+    return reduce(part, waves, make);
   }
 
  private:

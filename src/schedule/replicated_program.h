@@ -24,17 +24,24 @@ namespace farskip::schedule {
 /// gives of(wave), computed then or, if ahead, now, experts(sent) -> this rank's part of the
 /// sum, shared(sent, wave) of the wave's tokens alone, waves() -> parts of the tokens,
 /// routes_all() -> whether experts work on all tokens, reduce(name, waves, make) -> pending sums of
-/// what make(wave) gives, each launched as soon as it is made, reduce_experts(sent) -> the pending
-/// sum of what experts(sent) gives. A wave offers begin, count and of(x), its rows.
+/// what make(wave) gives, each launched as soon as it is made, reduce_last(name, waves, make) ->
+/// the same of what the next layer's attention reads last, scattered where that is enough for it,
+/// and attention_prepare(stream) of a scattered stream, reduce_experts(sent) -> the pending sum of
+/// what experts(sent) gives. A wave offers begin, count and of(x), its rows.
 template <class Layer, class Stream>
 void run_replicated_layer(Layer& layer, model::LayerConnectivity reads, bool partial_next,
                           Stream& stream) {
   using enum comm::MessageName::Part;
-  auto prepared = layer.attention_prepare(stream.near_parts(), [&](const auto& wave) {
-    return reads.attention_partial ? stream.partial(wave.begin, wave.count)
-                                   : stream.full(wave.begin, wave.count);
-  });
-  layer.keep_rows(stream);
+  const auto prepare = [&] {
+    if (stream.scattered()) return layer.attention_prepare(stream);
+    auto whole = layer.attention_prepare(stream.near_parts(), [&](const auto& wave) {
+      return reads.attention_partial ? stream.partial(wave.begin, wave.count)
+                                     : stream.full(wave.begin, wave.count);
+    });
+    layer.keep_rows(stream);
+    return whole;
+  };
+  auto prepared = prepare();
   if (layer.idle()) return;
   const bool outdated = reads.mlp_outdated, has_shared = layer.is_moe() && layer.has_shared();
   const bool covered = outdated && partial_next && layer.is_moe();
@@ -56,11 +63,11 @@ void run_replicated_layer(Layer& layer, model::LayerConnectivity reads, bool par
 
   if (covered) {
     // Without shared experts, attention's message leaves before anything is waited for.
-    auto near = has_shared ? decltype(layer.reduce(attention, waves, of_attention)){}
-                           : layer.reduce(attention, waves, of_attention);
+    auto near = has_shared ? decltype(layer.reduce_last(attention, waves, of_attention)){}
+                           : layer.reduce_last(attention, waves, of_attention);
     const auto sent = layer.dispatch(stream.full());
     if (has_shared)
-      near = layer.reduce(merged, waves, [&](const auto& wave) {
+      near = layer.reduce_last(merged, waves, [&](const auto& wave) {
         return with_attention(wave, [&] { return layer.shared(sent, wave); });
       });
     stream.add_near(std::move(near), /*together=*/by_experts);
@@ -70,7 +77,7 @@ void run_replicated_layer(Layer& layer, model::LayerConnectivity reads, bool par
   if (!outdated) stream.add_near(layer.reduce(attention, waves, of_attention));
   if (!layer.is_moe()) {
     const auto dense = [&](const auto& wave) { return layer.dense(x(wave)); };
-    stream.add_near(layer.reduce(outdated ? merged : mlp, waves, [&](const auto& wave) {
+    stream.add_near(layer.reduce_last(outdated ? merged : mlp, waves, [&](const auto& wave) {
       return outdated ? with_attention(wave, [&] { return dense(wave); }) : dense(wave);
     }));
     return;
@@ -94,15 +101,15 @@ void run_replicated_layer(Layer& layer, model::LayerConnectivity reads, bool par
   }
   const bool dispatched = !sent.empty();
   size_t next = 0;
-  auto sums = layer.reduce(routed, waves, [&](const auto& wave) {
+  const auto of_experts = [&](const auto& wave) {
     const auto& tokens = dispatched ? sent[next++] : send(wave);
     const auto r = layer.experts(tokens);
     return has_shared && !dispatched ? r + layer.shared(tokens) : r;
-  });
+  };
   if (partial_next)
-    stream.add_routed(std::move(sums));
+    stream.add_routed(layer.reduce(routed, waves, of_experts));
   else  // nobody reads the stream without them
-    stream.add_near(std::move(sums));
+    stream.add_near(layer.reduce_last(routed, waves, of_experts));
 }
 
 }  // namespace farskip::schedule

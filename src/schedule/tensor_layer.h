@@ -26,6 +26,7 @@ class TensorLayer {
         again_(again),
         norm_eps_(model.config.norm_eps),
         config_(model.config.layers[index]),
+        ending_(index + 2 == model.config.depth() ? &model.config.layers.back() : nullptr),
         weights_(model.weights.layers[index]),
         share_(model.share),
         attention_(attention),
@@ -164,9 +165,23 @@ class TensorLayer {
     model::prepare_keys(prepared, h, weights_.attention, config_.attention, attention_, begin);
     return prepared;
   }
+  at::Tensor latents(const at::Tensor& h, const at::Tensor& tokens) const {
+    return model::latents_of(h, tokens, weights_.attention, config_.attention, attention_);
+  }
   void attention_queries(model::PreparedAttention& prepared, const at::Tensor& h,
                          int64_t begin = 0) const {
     model::prepare_queries(prepared, h, weights_.attention, config_.attention, attention_, begin);
+  }
+
+  /// Whether all that is left to do after this layer is the last one's work on few tokens, for
+  /// which it needs of the others what latent attention keeps of them: less than what comes in.
+  bool latents_follow() const {
+    const at::Tensor& asked = options_.rows;
+    if (!ending_ || ending_->attention.kind != model::AttentionKind::mla || !asked.defined() ||
+        !options_.cache || options_.on_residual || tokens() < options_.ranks.wave_tokens)
+      return false;
+    const model::AttentionConfig& a = ending_->attention;
+    return tokens() * (hidden_ - a.kv_rank - a.rope_dim) > 2 * asked.numel() * hidden_;
   }
 
   /// Whether attention gives more tokens than the layer goes on with.
@@ -260,6 +275,7 @@ class TensorLayer {
   const LayerTrace* again_;
   double norm_eps_;
   const model::LayerConfig& config_;
+  const model::LayerConfig* ending_;  ///< the last layer, where it comes next; null: it does not
   const model::LayerWeights& weights_;
   const model::Share& share_;
   const model::AttentionContext& attention_;

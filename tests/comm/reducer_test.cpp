@@ -38,6 +38,14 @@ TEST(Reducer, GivesEveryRankTheSameBitsOfTheSum) {
         pending.push_back(reducer.all_reduce({.layer = 1, .part = Part::routed}, x.t(), c.wire));
       }
       for (Pending& one : pending) found[rank].push_back(one.wait());
+      const auto rows_of = [&](int64_t r) {
+        return (at::arange(size * 10) + r).remainder(17).view({size * 2, 5}).to(at::kFloat);
+      };
+      at::Tensor sum = at::zeros({size * 2, 5});
+      for (int64_t r = 0; r < size; ++r) sum += rows_of(r);
+      EXPECT_TRUE(reducer.reduce_scatter({.part = Part::merged}, rows_of(rank), at::kBFloat16)
+                      .wait()
+                      .equal(sum.narrow(0, rank * 2, 2)));
       EXPECT_TRUE(reducer.all_gather({.part = Part::logits}, at::full({2, 3}, rank))
                       .wait()
                       .equal(at::arange(size).repeat_interleave(2).unsqueeze(1).expand({-1, 3})));

@@ -318,6 +318,73 @@ TEST(ReplicatedMessages, LongSumsGoInParts) {
   });
 }
 
+/// Hidden states of some tokens of a prefill, and of a token after each prompt, which attends to
+/// all that the caches have.
+struct Prefill {
+  at::Tensor asked, next;
+  comm::MessageLog messages;  ///< of the first
+};
+
+Prefill prefill(const model::Model& model, const std::string& connectivity,
+                model::ExpertRanks ranks) {
+  constexpr int64_t kPrompts = 3, kLength = 21;  // of four ranks, none has as many as another
+  const at::NoGradGuard no_grad;
+  model::KvCache cache(model.config, kPrompts, kLength + 1, model.dtype);
+  ForwardOptions options{.connectivity = variant(connectivity, model.config.depth()),
+                         .ranks = std::move(ranks),
+                         .cache = &cache,
+                         .rows = at::tensor({20, 41, 62}, at::kLong)};
+  auto batch = model::Batch::whole(some_tokens(kPrompts, kLength));
+  for (int64_t row = 0; row < kPrompts; ++row) batch.segments[row].pages = {row};
+  Prefill found;
+  if (options.ranks.reducer) options.ranks.reducer->record(&found.messages);
+  found.asked = forward(model, batch, options);
+  if (options.ranks.reducer) options.ranks.reducer->record(nullptr);
+  options.rows = at::Tensor();
+  batch = model::Batch::rows({{7}, {8}, {9}}, {kLength, kLength, kLength}, at::kCPU);
+  for (int64_t row = 0; row < kPrompts; ++row) batch.segments[row].pages = {row};
+  found.next = forward(model, batch, options);
+  return found;
+}
+
+TEST(ReplicatedMessages, TheLastLayerGetsLatentsAndTheRowsThatAreAskedFor) {
+  for (const std::string name : {"deepseek_v2", "deepseek_v2_qlora_groups", "moonlight"})
+    for (const std::string connectivity : kVariants) {
+      SCOPED_TRACE(name + ", " + connectivity);
+      const SharedModel shared(name);
+      const auto load = [&](const model::Share& share) {
+        return model::load_model(shared.directory(), at::kDouble, at::kCPU,
+                                 model::Residence::copied, share);
+      };
+      const Prefill one = prefill(load({}), connectivity, {});
+      const int64_t size = connectivity == "farskip" || connectivity == "regular" ? 4 : 2;
+      Rendezvous::threads(size, [&](Rendezvous& rendezvous) {
+        const model::Model model = load(replicated_share(rendezvous.rank(), size, size));
+        std::vector<Prefill> found;
+        for (const auto execution : {Execution::blocking, Execution::overlapped}) {
+          model::ExpertRanks ranks{.execution = execution, .waves = 2, .wave_tokens = 8};
+          ranks.reducer = std::make_shared<comm::Reducer>(comm::delayed(
+              rendezvous.all(), 5 + rendezvous.rank(), std::chrono::microseconds(500)));
+          found.push_back(prefill(model, connectivity, ranks));
+        }
+        for (const Prefill& many : found) {
+          EXPECT_LT(relative_error(many.asked, one.asked), 1e-9);
+          EXPECT_LT(relative_error(many.next, one.next), 1e-9);
+          EXPECT_TRUE(many.asked.equal(found.front().asked));
+          EXPECT_TRUE(many.next.equal(found.front().next));
+          const auto& messages = many.messages.messages;
+          EXPECT_EQ(
+              std::any_of(messages.begin(), messages.end(),
+                          [](const comm::Message& message) {
+                            return message.name.part == MessagePart::latents;
+                          }),
+              // Which leaves more than one sum of experts for the last layer.
+              connectivity != "attention" || !model.config.layers[model.config.depth() - 2].moe);
+        }
+      });
+    }
+}
+
 TEST(ReplicatedMessages, OfTheLastLayerOnlyTheRowsThatAreAskedFor) {
   const SharedModel shared("qwen3_moe");
   Rendezvous::threads(2, [&](Rendezvous& rendezvous) {
