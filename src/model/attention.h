@@ -47,9 +47,8 @@ void prepare_keys(PreparedAttention& prepared, const at::Tensor& h, const Attent
 void prepare_queries(PreparedAttention& prepared, const at::Tensor& h,
                      const AttentionWeights& weights, const AttentionConfig& config,
                      const AttentionContext& context, int64_t begin = 0);
-/// What latent attention keeps of the batch's rows, int64 [n], whose normed inputs are h [n,
-/// hidden]
-/// -> [n, kv_rank + rope]; and its way to the cache, from row `begin` on.
+/// What latent attention keeps of some of the batch's rows, int64 [n], whose normed inputs are h
+/// [n, hidden] -> [n, kv_rank + rope]; and its way to the cache, from row `begin` on.
 at::Tensor latents_of(const at::Tensor& h, const at::Tensor& rows, const AttentionWeights& weights,
                       const AttentionConfig& config, const AttentionContext& context);
 void keep_latents(const at::Tensor& latents, const AttentionContext& context, int64_t begin);

@@ -226,10 +226,10 @@ class TensorLayer {
   }
   /// Whether a piece was left to do.
   bool attend_piece(LateAttention& attention) {
-    constexpr int64_t kPieces = 8;
     const int64_t tokens = attention.core.size(), piece = std::ssize(attention.pieces);
-    if (piece == kPieces) return false;
-    const int64_t begin = tokens * piece / kPieces, end = tokens * (piece + 1) / kPieces;
+    const int64_t pieces = options_.ranks.waves_of(2 * tokens, 8);  // products of half a wave
+    if (piece == pieces) return false;
+    const int64_t begin = tokens * piece / pieces, end = tokens * (piece + 1) / pieces;
     attention.pieces.push_back(attend(attention.core, begin, end - begin));
     return true;
   }
