@@ -28,7 +28,7 @@ struct StepBenchOptions {
   /// In overlapped executions over the network, forward passes run beside the backward passes of
   /// the micro-batches before (see schedule::run_micro_batches).
   bool interleave = false;
-  int64_t rounds = 5, warmup = 1;  ///< rounds of at most two micro-batches
+  int64_t rounds = 5, warmup = 1;            ///< rounds of at most two micro-batches
   int64_t queue_bytes = int64_t{256} << 20;  ///< of weight gradients that fill waits
   model::Routing routing = model::Routing::real;
   model::Connectivity converted;
