@@ -216,11 +216,8 @@ Pending Courier::reduce_scatter(const MessageName& name, const at::Tensor& x, co
                                 at::ScalarType wire) {
   if (sum(counts) == 0) return Pending(x);
   const int64_t size = group().size(), own = counts[group().rank()];
-  return finished(send(name, x.to(wire).contiguous(), counts, Splits(size, own)),
-                  [shape = std::vector<int64_t>{size, own, x.size(1)},
-                   dtype = x.scalar_type()](const at::Tensor& received) {
-                    return sum_in_order(received.view(shape).unbind(0)).to(dtype);
-                  });
+  return summed(send(name, x.to(wire).contiguous(), counts, Splits(size, own)), size,
+                x.scalar_type());
 }
 
 const Group& Courier::group() const {

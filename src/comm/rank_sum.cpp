@@ -2,6 +2,8 @@
 
 #include <ATen/ATen.h>
 
+#include <vector>
+
 namespace farskip::comm {
 namespace {
 
@@ -19,8 +21,6 @@ class FinishedWork : public Work {
   Finish finish_;
 };
 
-}  // namespace
-
 at::Tensor sum_in_order(const std::vector<at::Tensor>& parts) {
   const auto wide = parts.front().scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
   at::Tensor sum = parts.front().to(wide, /*non_blocking=*/false, /*copy=*/true);
@@ -28,8 +28,17 @@ at::Tensor sum_in_order(const std::vector<at::Tensor>& parts) {
   return sum;
 }
 
+}  // namespace
+
 Pending finished(Pending pending, std::function<at::Tensor(const at::Tensor& received)> finish) {
   return Pending(std::make_unique<FinishedWork>(std::move(pending), std::move(finish)));
+}
+
+Pending summed(Pending parts, int64_t ranks, at::ScalarType dtype) {
+  return finished(std::move(parts), [ranks, dtype](const at::Tensor& received) {
+    const int64_t rows = received.size(0) / ranks;
+    return sum_in_order(received.unflatten(0, {ranks, rows}).unbind(0)).to(dtype);
+  });
 }
 
 }  // namespace farskip::comm

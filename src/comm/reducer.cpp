@@ -42,11 +42,8 @@ Pending Reducer::all_reduce(const MessageName& name, const at::Tensor& x, at::Sc
   const auto bytes = static_cast<int64_t>(sent.nbytes());
   const at::ScalarType dtype = x.scalar_type();
   if (ranks == 2 || (ranks - 1) * bytes <= kCopiesBytes) {
-    Pending copies =
-        recorded(name, (ranks - 1) * bytes, group().all_gather(name.describe(), sent.unsqueeze(0)));
-    return finished(std::move(copies), [dtype](const at::Tensor& received) {
-      return sum_in_order(received.unbind(0)).to(dtype);
-    });
+    return summed(recorded(name, (ranks - 1) * bytes, group().all_gather(name.describe(), sent)),
+                  ranks, dtype);
   }
   Pending sum =
       recorded(name, 2 * (ranks - 1) * bytes / ranks, group().all_reduce(name.describe(), sent));
@@ -61,11 +58,9 @@ Pending Reducer::reduce_scatter(const MessageName& name, const at::Tensor& x, at
   const std::vector<int64_t> rows(ranks, x.size(0) / ranks);
   const at::Tensor sent = x.to(wire).contiguous();
   const auto bytes = static_cast<int64_t>(sent.nbytes());
-  return finished(recorded(name, (ranks - 1) * bytes / ranks,
-                           group().all_to_all(name.describe(), sent, rows, rows)),
-                  [ranks, dtype = x.scalar_type()](const at::Tensor& received) {
-                    return sum_in_order(received.chunk(ranks)).to(dtype);
-                  });
+  return summed(recorded(name, (ranks - 1) * bytes / ranks,
+                         group().all_to_all(name.describe(), sent, rows, rows)),
+                ranks, x.scalar_type());
 }
 
 Pending Reducer::all_gather(const MessageName& name, const at::Tensor& x) {

@@ -6,29 +6,20 @@
 namespace farskip::schedule {
 namespace {
 
-/// Multiplications of attention's core and output projection.
-struct AttendWork {
-  double token = 0;
-  double key = 0;  ///< of a token, for each key it looks at
-
-  AttendWork(const model::AttentionConfig& a, int64_t hidden) {
-    const auto heads = static_cast<double>(a.heads), values = heads * static_cast<double>(a.v_dim);
-    key = heads * static_cast<double>(a.qk_dim()) + values;
-    token = values * static_cast<double>(hidden);
-    if (a.kind == model::AttentionKind::mla)
-      token += static_cast<double>(a.kv_rank) * heads * static_cast<double>(a.nope_dim + a.v_dim);
+/// Multiplications a token of attention's core and output projection, over the batch.
+double attend_work(const model::AttentionConfig& a, int64_t hidden, const model::Batch& batch) {
+  const auto heads = static_cast<double>(a.heads), values = heads * static_cast<double>(a.v_dim);
+  const double key = heads * static_cast<double>(a.qk_dim()) + values;  // that a token looks at
+  double token = values * static_cast<double>(hidden);
+  if (a.kind == model::AttentionKind::mla)
+    token += static_cast<double>(a.kv_rank) * heads * static_cast<double>(a.nope_dim + a.v_dim);
+  double sum = 0;
+  for (const model::Segment& segment : batch.segments) {
+    const auto tokens = static_cast<double>(segment.count);
+    sum += tokens * (token + key * (static_cast<double>(segment.past) + 0.5 * (tokens + 1)));
   }
-  /// Of the first `count` new tokens of a segment.
-  double of(const model::Segment& segment, int64_t count) const {
-    const auto tokens = static_cast<double>(count);
-    return tokens * (token + key * (static_cast<double>(segment.past) + 0.5 * (tokens + 1)));
-  }
-  double of(const model::Batch& batch) const {
-    double sum = 0;
-    for (const model::Segment& segment : batch.segments) sum += of(segment, segment.count);
-    return sum;
-  }
-};
+  return sum / static_cast<double>(std::max<int64_t>(batch.size(), 1));
+}
 
 }  // namespace
 
@@ -39,8 +30,7 @@ LayerWork layer_work(const model::LayerConfig& layer, int64_t hidden, const mode
   const auto queries = static_cast<double>(a.heads * a.qk_dim());
   const auto values = static_cast<double>(a.heads * a.v_dim);
   LayerWork work;
-  work.attend =
-      AttendWork(a, hidden).of(batch) / static_cast<double>(std::max<int64_t>(batch.size(), 1));
+  work.attend = attend_work(a, hidden, batch);
   if (a.kind == model::AttentionKind::mla) {
     const auto latent = static_cast<double>(a.kv_rank), q_rank = static_cast<double>(a.q_rank);
     work.prepare = width * (latent + static_cast<double>(a.rope_dim)) +

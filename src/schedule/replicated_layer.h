@@ -146,6 +146,17 @@ class ReplicatedLayer : public TensorLayer {
     return sums;
   }
 
+  /// Whether all that is left to do after this layer is the last one's work on few tokens, for
+  /// which it needs of the others what latent attention keeps of them: less than what comes in.
+  bool latents_follow() const {
+    const at::Tensor& asked = options().rows;
+    if (!ending() || ending()->attention.kind != model::AttentionKind::mla || !asked.defined() ||
+        !options().cache || options().on_residual || tokens() < options().ranks.wave_tokens)
+      return false;
+    const model::AttentionConfig& a = ending()->attention;
+    return tokens() * (hidden() - a.kv_rank - a.rope_dim) > 2 * asked.numel() * hidden();
+  }
+
   /// reduce() where latents_follow(): each rank gets the sums of some of a wave's tokens, and all
   /// those of the tokens asked for, which leave with the last wave.
   template <class Make>

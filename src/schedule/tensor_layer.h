@@ -31,13 +31,11 @@ class TensorLayer {
         share_(model.share),
         attention_(attention),
         options_(options) {
-    const int64_t last = model.config.depth() - 1;
     // What the last layer reads of all tokens is then without this layer's routed output.
-    const bool partial_next =
-        index + 1 == last && options.connectivity.layer(last).attention_partial;
+    const bool partial_next = ending_ && options.connectivity.layer(index + 1).attention_partial;
     const bool own = !options.ranks.reducer || options.connectivity.layer(index).mlp_outdated;
     const bool told = !options.ranks.courier || options.ranks.gathers();
-    if (index == last)
+    if (index + 1 == model.config.depth())
       rows_ = options.rows;
     else if (partial_next && own && told && is_moe() && !options.on_residual)
       routed_rows_ = options.rows;
@@ -173,17 +171,6 @@ class TensorLayer {
     model::prepare_queries(prepared, h, weights_.attention, config_.attention, attention_, begin);
   }
 
-  /// Whether all that is left to do after this layer is the last one's work on few tokens, for
-  /// which it needs of the others what latent attention keeps of them: less than what comes in.
-  bool latents_follow() const {
-    const at::Tensor& asked = options_.rows;
-    if (!ending_ || ending_->attention.kind != model::AttentionKind::mla || !asked.defined() ||
-        !options_.cache || options_.on_residual || tokens() < options_.ranks.wave_tokens)
-      return false;
-    const model::AttentionConfig& a = ending_->attention;
-    return tokens() * (hidden_ - a.kv_rank - a.rope_dim) > 2 * asked.numel() * hidden_;
-  }
-
   /// Whether attention gives more tokens than the layer goes on with.
   bool drops_rows() const { return rows_.defined() && !attention_.queries; }
   /// attend() in two steps, for some of its tokens at a time.
@@ -199,6 +186,8 @@ class TensorLayer {
   const ForwardOptions& options() const { return options_; }
   int64_t index() const { return index_; }
   int64_t hidden() const { return hidden_; }
+  /// The last layer, where it comes next; else null.
+  const model::LayerConfig* ending() const { return ending_; }
   /// Tokens that the layer works on after attention.
   int64_t tokens() const { return rows_.defined() ? rows_.numel() : attention_.batch.size(); }
 
@@ -275,7 +264,7 @@ class TensorLayer {
   const LayerTrace* again_;
   double norm_eps_;
   const model::LayerConfig& config_;
-  const model::LayerConfig* ending_;  ///< the last layer, where it comes next; null: it does not
+  const model::LayerConfig* ending_;
   const model::LayerWeights& weights_;
   const model::Share& share_;
   const model::AttentionContext& attention_;

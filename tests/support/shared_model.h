@@ -41,6 +41,10 @@ class SharedModel {
   std::filesystem::path directory_;
 };
 
+inline at::Tensor some_tokens(int64_t rows, int64_t length) {
+  return (at::arange(rows * length) * 37 + 11).remainder(89).view({rows, length});
+}
+
 /// What rank r of N has where all have all tokens; `ep` of them share the experts out.
 inline model::Share replicated_share(int64_t rank, int64_t size, int64_t ep) {
   const model::Fraction all{rank, size};
