@@ -164,6 +164,9 @@ class Bench {
     };
     figures.time = all.amax(0)[0].item<double>();
     figures.megabytes = take(figures.communication, figures.exposed);
+    const auto slowest = all.select(1, 2).argmin().item<int64_t>();
+    figures.slowest_communication = all[slowest][1].item<double>();
+    figures.slowest_exposed = all[slowest][2].item<double>();
     for (MessageFigures& one : figures.messages) take(one.communication, one.exposed);
     return figures;
   }

@@ -34,11 +34,17 @@ struct MessageFigures {
 /// over the ranks.
 struct TokenFigures {
   double time = 0;
-  double communication = 0;                   ///< while at least a message was in flight
-  double exposed = 0;                         ///< of that, while the compute thread stood waiting
+  double communication = 0;  ///< while at least a message was in flight
+  double exposed = 0;        ///< of that, while the compute thread stood waiting
+  /// Both of the rank that waited least. It takes its compute and these waits, and the others wait
+  /// for it: what it waits is the network's, what they wait beyond that is balance.
+  double slowest_communication = 0, slowest_exposed = 0;
   double megabytes = 0;                       ///< that a rank sent
   std::vector<MessageFigures> messages = {};  ///< in the order in which they were first waited for
   double hidden() const { return communication > 0 ? 1 - exposed / communication : 1; }
+  double slowest_hidden() const {
+    return slowest_communication > 0 ? 1 - slowest_exposed / slowest_communication : 1;
+  }
 };
 
 struct TokenResult {

@@ -21,6 +21,12 @@ double exposed(const TokenFigures& f) {
 double hidden(const TokenFigures& f) {
   return f.hidden();
 }
+double slowest_exposed(const TokenFigures& f) {
+  return f.slowest_exposed;
+}
+double slowest_hidden(const TokenFigures& f) {
+  return f.slowest_hidden();
+}
 
 /// Communication of the regular blocking execution, as a share of its time.
 double share(const TokenSetting& setting) {
@@ -79,6 +85,8 @@ nlohmann::ordered_json TokenReport::json() const {
       put(row, "communication_ms", over_rounds(result, communication), 1e3);
       put(row, "hidden", over_rounds(result, hidden), 1);
       put(row, "exposed_ms", over_rounds(result, exposed), 1e3);
+      put(row, "slowest_hidden", over_rounds(result, slowest_hidden), 1);
+      put(row, "slowest_exposed_ms", over_rounds(result, slowest_exposed), 1e3);
       row["megabytes_sent"] = over_rounds(result, [](const auto& f) { return f.megabytes; }).median;
       if (prediction && result.variant == Variant{true, model::Execution::overlapped, true}) {
         row["predicted_ms"] = 1e3 * prediction->time;
@@ -113,7 +121,7 @@ std::string TokenReport::text(bool by_message) const {
                            " ms for farskip overlapped");
     text += "\n\n";
     util::Table table({"connectivity", "execution", "ms", "speed-up", "to bound", "communication",
-                       "hidden", "exposed", "MB sent"});
+                       "hidden", "exposed", "slowest rank", "exposed", "MB sent"});
     for (const TokenResult& result : setting.variants) {
       const auto& variants = setting.variants;
       const bool network = result.variant.network;
@@ -126,6 +134,8 @@ std::string TokenReport::text(bool by_message) const {
            util::fixed(1e3 * over_rounds(result, communication).median, 2),
            network ? percent(over_rounds(result, hidden).median) : "",
            util::fixed(1e3 * over_rounds(result, exposed).median, 2),
+           network ? percent(over_rounds(result, slowest_hidden).median) : "",
+           util::fixed(1e3 * over_rounds(result, slowest_exposed).median, 2),
            util::fixed(over_rounds(result, [](const auto& f) { return f.megabytes; }).median, 3)});
     }
     text += table.markdown() + "\n";

@@ -47,6 +47,10 @@ class ExpertExchange : public std::enable_shared_from_this<ExpertExchange> {
   const kernels::Plan& plan() const { return received_; }
   /// Launches the return of outputs [P, hidden], which are added up as `accumulate` says. -> ticket
   at::Tensor send_back(const at::Tensor& outputs, kernels::Accumulate accumulate);
+  /// Whether combine() of the chunk would wait for nothing.
+  bool returned(int64_t chunk) const {
+    return !chunks_[chunk].returned || chunks_[chunk].returned->arrived();
+  }
   /// Waits for a chunk of it. -> weighted sums [tokens of the chunk, hidden]
   at::Tensor combine(const at::Tensor& ticket, int64_t chunk, kernels::Accumulate accumulate);
 

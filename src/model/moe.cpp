@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include <iterator>
 #include <numeric>
 
 #include "kernels/grouped_linear.h"
@@ -19,7 +20,7 @@ kernels::Accumulate accumulation(const MoeConfig& config) {
 
 /// Of every wave: its messages, and the launch of the first.
 void launch(Dispatched& sent, const MoeConfig& config, const DispatchOptions& options) {
-  const int64_t tokens = sent.h.size(0), waves = options.ranks.waves;
+  const int64_t tokens = sent.h.size(0), waves = options.wave < 0 ? options.waves() : 1;
   std::vector<int64_t> counts;
   for (int64_t w = 0; w < waves; ++w)
     counts.push_back(tokens * (w + 1) / waves - tokens * w / waves);
@@ -32,8 +33,9 @@ void launch(Dispatched& sent, const MoeConfig& config, const DispatchOptions& op
   for (int64_t w = 0; w < waves; ++w) {
     if (options.again.empty())
       sent.exchanges.push_back(std::make_shared<ExpertExchange>(
-          options.ranks, options.layer, w, Routes{experts[w], weights[w]}, config.router.experts,
-          sent.h.size(1), sent.h.scalar_type(), options.chunks, options.kept));
+          options.ranks, options.layer, std::max<int64_t>(options.wave, w),
+          Routes{experts[w], weights[w]}, config.router.experts, sent.h.size(1),
+          sent.h.scalar_type(), options.chunks, options.kept));
     sent.tickets.push_back(sent.exchanges[w]->send(rows[w], weights[w]));
   }
 }
@@ -41,13 +43,13 @@ void launch(Dispatched& sent, const MoeConfig& config, const DispatchOptions& op
 /// The same where all tokens go to all ranks.
 void launch_gather(Dispatched& sent, const DispatchOptions& options) {
   const comm::Splits& counts = options.counts;
-  const int64_t tokens = std::accumulate(counts.begin(), counts.end(), int64_t{0});
-  const int64_t waves = options.ranks.waves_of(tokens, options.ranks.waves);
+  const int64_t waves = options.waves(), own = options.ranks.rank();
   const auto begin = [&](int64_t rank, int64_t wave) { return counts[rank] * wave / waves; };
-  for (int64_t w = 0; w < waves; ++w) {
+  const int64_t from = std::max<int64_t>(options.wave, 0);
+  for (int64_t w = from; w < (options.wave < 0 ? waves : from + 1); ++w) {
     comm::Splits part;
     for (int64_t r = 0; r < std::ssize(counts); ++r) part.push_back(begin(r, w + 1) - begin(r, w));
-    const int64_t first = begin(options.ranks.rank(), w), count = part[options.ranks.rank()];
+    const int64_t first = begin(own, w) - begin(own, from), count = part[own];
     sent.gathers.push_back(std::make_shared<TokenGather>(options.ranks, options.layer,
                                                          waves > 1 ? w : -1, std::move(part)));
     sent.gathers.back()->send(sent.h.narrow(0, first, count),
@@ -75,6 +77,21 @@ void plan(Dispatched& sent, const MoeWeights& weights, const MoeConfig& config) 
 }
 
 }  // namespace
+
+int64_t DispatchOptions::waves() const {
+  if (!ranks.gathers()) return ranks.waves;
+  return ranks.waves_of(std::accumulate(counts.begin(), counts.end(), int64_t{0}), ranks.waves);
+}
+
+void Dispatched::append(Dispatched next) {
+  const auto move_all = [](auto& from, auto& to) {
+    std::move(from.begin(), from.end(), std::back_inserter(to));
+  };
+  own = next.own;
+  move_all(next.exchanges, exchanges);
+  move_all(next.tickets, tickets);
+  move_all(next.gathers, gathers);
+}
 
 bool Dispatched::arrived(int64_t wave) const {
   if (!gathers.empty()) return gathers[wave]->arrived();

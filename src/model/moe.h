@@ -37,6 +37,8 @@ struct Dispatched {
   }
   /// Whether experts() would wait for nothing.
   bool arrived(int64_t wave) const;
+  /// The messages of the waves that follow.
+  void append(Dispatched next);
 };
 
 /// Where a layer's messages go.
@@ -51,9 +53,14 @@ struct DispatchOptions {
   Fraction own = {};
   /// With Transport::all_gather: the layer's tokens of every rank.
   comm::Splits counts = {};
+  int64_t wave = -1;  ///< the one that is dispatched; -1: all
+
+  /// In how many waves a layer's tokens go to several ranks. Of n of a rank, wave w has n w / waves
+  /// to n (w + 1) / waves.
+  int64_t waves() const;
 };
 
-/// Routes and launches. h [N, hidden]
+/// Routes and launches. h [N, hidden], all of this rank's tokens or those of the wave.
 Dispatched dispatch(const at::Tensor& h, const MoeWeights& weights, const MoeConfig& config,
                     const DispatchOptions& options);
 

@@ -33,6 +33,24 @@ void ResidualStream::settle_near(int64_t tokens) {
   next_ = 0;
 }
 
+void ResidualStream::settle_routed(int64_t tokens) {
+  if (!arriving_.defined()) arriving_ = at::empty_like(base_);
+  const auto rows = [&](const at::Tensor& x, int64_t count) {
+    return x.narrow(0, routed_settled_, count);
+  };
+  while (!routed_->done() && (routed_settled_ < tokens || tokens == base_.size(0))) {
+    const at::Tensor part = routed_->next();
+    const int64_t count = part.size(0);
+    at::Tensor sum = rows(arriving_, count);
+    at::add_out(sum, rows(base_, count), shared_.defined() ? part + rows(shared_, count) : part);
+    routed_settled_ += count;
+  }
+  if (!routed_->done()) return;
+  full_ = std::exchange(arriving_, at::Tensor());
+  routed_.reset();
+  routed_settled_ = 0;
+}
+
 at::Tensor ResidualStream::partial() {
   settle_near(INT64_MAX);
   if (!shared_.defined()) return base_;
@@ -46,6 +64,10 @@ at::Tensor ResidualStream::full() {
   if (!routed_) return shared_.defined() ? full_ = partial() : base_;
   if (routed_of_kept_)
     throw Error("residual stream: all tokens were asked for where some have no routed output");
+  if (arriving_.defined()) {
+    settle_routed(base_.size(0));
+    return full_;
+  }
   at::Tensor routed = routed_->wait();
   routed_.reset();
   if (routed_rows_.defined())
@@ -60,8 +82,11 @@ at::Tensor ResidualStream::partial(int64_t begin, int64_t count) {
 }
 
 at::Tensor ResidualStream::full(int64_t begin, int64_t count) {
-  settle_near(begin + count);
-  return rows_of(near_.empty() || routed_ ? full() : sum_, begin, count);
+  settle_near(routed_ ? INT64_MAX : begin + count);
+  if (!near_.empty()) return rows_of(sum_, begin, count);
+  if (!routed_ || routed_rows_.defined() || routed_of_kept_) return rows_of(full(), begin, count);
+  settle_routed(begin + count);
+  return rows_of(routed_ ? arriving_ : full_, begin, count);
 }
 
 void ResidualStream::add(const at::Tensor& output) {
@@ -98,7 +123,8 @@ void ResidualStream::add_shared(at::Tensor output) {
 }
 
 void ResidualStream::keep(const at::Tensor& rows) {
-  if (!near_.empty()) throw Error("residual stream: tokens were dropped while some were in flight");
+  if (!near_.empty() || arriving_.defined())
+    throw Error("residual stream: tokens were dropped while some were in flight");
   for (at::Tensor* term : {&base_, &shared_, &partial_, &full_})
     if (term->defined()) *term = term->index_select(0, rows);
   if (scattered()) base_ = base_ + std::exchange(scattered_, {}).kept->wait();

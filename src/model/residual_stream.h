@@ -53,10 +53,12 @@ class ResidualStream {
   at::Tensor partial();
   /// x: everything, waiting for the routed output if it is still in flight.
   at::Tensor full();
-  /// Of `count` tokens from `begin` on, waiting only for the near outputs of those and earlier
-  /// ones.
+  /// Of `count` tokens from `begin` on, waiting only for the outputs of those and earlier ones.
+  /// Without gradients.
   at::Tensor partial(int64_t begin, int64_t count);
   at::Tensor full(int64_t begin, int64_t count);
+  /// Whether the next part of the routed output is there that full() of more tokens would wait for.
+  bool arrived() const { return !routed_ || routed_->arrived(); }
   /// Parts of the near output that are worth waiting for one after the other.
   int64_t near_parts() const {
     return together_ ? 1 : std::ssize(near_) - static_cast<int64_t>(next_);
@@ -88,6 +90,7 @@ class ResidualStream {
 
  private:
   void settle_near(int64_t tokens);
+  void settle_routed(int64_t tokens);
 
   at::Tensor base_;
   std::vector<comm::Pending> near_;  ///< to be added to base
@@ -99,6 +102,8 @@ class ResidualStream {
   std::optional<RoutedOutput> routed_;
   at::Tensor routed_rows_;       ///< of which these are kept; undefined: all
   bool routed_of_kept_ = false;  ///< it is of tokens that are still to be kept
+  at::Tensor arriving_;          ///< x, as far as the routed output has been settled ...
+  int64_t routed_settled_ = 0;   ///< ... of so many tokens
   at::Tensor shared_;
   at::Tensor partial_, full_;  ///< sums made already
 };

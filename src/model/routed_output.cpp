@@ -2,6 +2,8 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
+
 namespace farskip::model {
 
 int64_t RoutedOutput::chunks() const {
@@ -24,6 +26,27 @@ at::Tensor RoutedOutput::wait() {
   if (sums.empty())
     for (int64_t c = 0; c < chunks(); ++c) sums.push_back(wait(c));
   return sums.size() == 1 ? sums.front() : at::cat(sums, dimension_);
+}
+
+int64_t RoutedOutput::parts() const {
+  if (!exchanges_.empty()) return chunks();
+  return dimension_ == 0 ? std::ssize(parts_) : 1;
+}
+
+bool RoutedOutput::arrived() const {
+  if (!exchanges_.empty()) {
+    const int64_t each = exchanges_.front()->chunks();
+    return exchanges_[next_ / each]->returned(next_ % each);
+  }
+  if (dimension_ == 0) return parts_[next_].arrived();
+  return std::all_of(parts_.begin(), parts_.end(),
+                     [](const comm::Pending& part) { return part.arrived(); });
+}
+
+at::Tensor RoutedOutput::next() {
+  const int64_t part = next_++;
+  if (!exchanges_.empty()) return wait(part);
+  return dimension_ == 0 ? parts_[part].wait() : wait();
 }
 
 at::Tensor RoutedOutput::wait(int64_t chunk) {

@@ -9,7 +9,7 @@
 
 namespace farskip::model {
 
-/// Waited for once: as a whole, or chunk by chunk of the tokens.
+/// Waited for once: as a whole, part by part, or chunk by chunk of the tokens.
 class RoutedOutput {
  public:
   explicit RoutedOutput(comm::Pending whole) { parts_.push_back(std::move(whole)); }
@@ -21,6 +21,12 @@ class RoutedOutput {
 
   /// [N, hidden]
   at::Tensor wait();
+
+  /// Part by part, of tokens that follow one another (columns come all at once), in place of
+  /// wait(): the next [n, hidden], whether it is there, and whether there is none any more.
+  at::Tensor next();
+  bool arrived() const;
+  bool done() const { return next_ == parts(); }
 
   /// The exchanges that it comes from, if any. It can then be taken chunk by chunk in place of
   /// wait(), over all waves.
@@ -36,8 +42,10 @@ class RoutedOutput {
   void launch_gradient(int64_t chunk, const at::Tensor& dy);
 
  private:
+  int64_t parts() const;
+
   std::vector<comm::Pending> parts_;
-  int64_t dimension_ = 0;
+  int64_t dimension_ = 0, next_ = 0;
   Exchanges exchanges_;
   at::Tensor ticket_;
   kernels::Accumulate accumulate_ = kernels::Accumulate::kOpmath;

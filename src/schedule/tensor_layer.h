@@ -102,18 +102,50 @@ class TensorLayer {
     return marked(model::mlp(mlp_norm(x), weights_.dense), Part::dense);
   }
 
-  model::Dispatched dispatch(const at::Tensor& x) {
+  model::Dispatched dispatch(const at::Tensor& x) { return dispatch(x, dispatch_options()); }
+  /// dispatch() of a layer that attends late. If attention can be divided, waves leave one after
+  /// the other, as what comes back to their tokens from the layer before arrives: those for which
+  /// it is there before attention is prepared; the waits for the others are filled with attention.
+  struct Dispatching {
+    model::Dispatched sent;
+    std::vector<at::Tensor> all;  ///< Dispatched::all, by wave
+  };
+  template <class Stream>
+  Dispatching begin_dispatch(Stream& stream) {
+    Dispatching begun;
+    // The first layer's tokens are still being counted.
+    if (index_ == 0 || !divides_attention() || routed_rows_.defined()) return begun;
+    const int64_t waves = dispatch_options().waves();
+    while (std::ssize(begun.all) < waves && stream.arrived()) dispatch_next(begun, stream);
+    return begun;
+  }
+  template <class Stream>
+  model::Dispatched end_dispatch(Dispatching begun, Stream& stream, LateAttention& attention) {
+    if (!divides_attention()) return dispatch(stream.full());
+    const auto attend_meanwhile = [&] {
+      while (!stream.arrived() && attend_piece(attention)) {
+      }
+    };
+    if (routed_rows_.defined()) {
+      for (int64_t wave = 1; wave <= options_.ranks.waves; ++wave) {
+        attend_meanwhile();
+        stream.full(0, tokens() * wave / options_.ranks.waves);
+      }
+      return dispatch(stream.full());
+    }
+    const int64_t waves = dispatch_options().waves();
+    while (std::ssize(begun.all) < waves) {
+      attend_meanwhile();
+      dispatch_next(begun, stream);
+    }
+    begun.sent.all = waves == 1 ? begun.all.front() : at::cat(begun.all);
+    return std::move(begun.sent);
+  }
+  model::Dispatched dispatch(const at::Tensor& x, model::DispatchOptions options) {
     enter(Part::route);
     const at::Tensor all = mlp_norm(x);
     const at::Tensor h = routed_rows_.defined() ? all.index_select(0, routed_rows_) : all;
-    model::DispatchOptions options{options_.ranks, index_, chunks_};
     if (options_.choose) options.chosen = options_.choose(index_, h.size(0), config_.moe->router);
-    options.kept = options_.recompute;
-    if (again_) options.again = again_->exchanges;
-    options.own = share_.experts;
-    if (options_.ranks.gathers())
-      options.counts =
-          routes_asked_ ? options_.ranks.counts->asked() : options_.ranks.counts->tokens();
     auto sent = model::dispatch(h, weights_.moe, *config_.moe, options);
     sent.all = all;
     keep_trace(sent);
@@ -192,6 +224,25 @@ class TensorLayer {
   int64_t tokens() const { return rows_.defined() ? rows_.numel() : attention_.batch.size(); }
 
  private:
+  model::DispatchOptions dispatch_options() const {
+    model::DispatchOptions options{options_.ranks, index_, chunks_};
+    options.kept = options_.recompute;
+    if (again_) options.again = again_->exchanges;
+    options.own = share_.experts;
+    if (options_.ranks.gathers())
+      options.counts =
+          routes_asked_ ? options_.ranks.counts->asked() : options_.ranks.counts->tokens();
+    return options;
+  }
+  template <class Stream>
+  void dispatch_next(Dispatching& begun, Stream& stream) {
+    model::DispatchOptions options = dispatch_options();
+    const int64_t wave = options.wave = std::ssize(begun.all), waves = options.waves();
+    const int64_t begin = tokens() * wave / waves, end = tokens() * (wave + 1) / waves;
+    auto next = dispatch(stream.full(begin, end - begin), std::move(options));
+    begun.all.push_back(std::exchange(next.all, at::Tensor()));
+    begun.sent.append(std::move(next));
+  }
   /// What runs under a layer's messages, in multiplications a token, and rows of these. In several
   /// waves most of a message runs under experts, and the windows' length alone counts, against
   /// ranks that are late; so it does where tokens are gathered, and as many rows come back.

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "comm/rendezvous.h"
+#include "comm/substitutes.h"
 #include "engine/engine_support.h"
 #include "support/shared_model.h"
 
@@ -60,7 +61,8 @@ TEST(StepRecorder, AddsUpTheMessagesOfItsRank) {
     const auto model =
         model::load_model(checkpoint.directory(), at::kFloat, at::kCPU, model::Residence::mapped,
                           test::replicated_share(rank, 2, /*ep=*/2));
-    const auto reducer = std::make_shared<comm::Reducer>(rendezvous.all());
+    const auto reducer = std::make_shared<comm::Reducer>(
+        comm::delayed(rendezvous.all(), /*seed=*/rank, std::chrono::microseconds(200)));
     StepRecorder recorder({.reducer = reducer});
     EngineOptions options = options_for(model, "farskip", 2, 16, 8);
     options.ranks.reducer = reducer;

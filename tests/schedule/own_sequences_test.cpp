@@ -2,6 +2,7 @@
 // that has them all, and the same bits however messages travel.
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <map>
 #include <set>
 
@@ -251,8 +252,21 @@ std::map<int64_t, Pieces> pieces_of(const PartLog& log) {
   return found;
 }
 
-TEST(OwnSequencesAttention, FillsWaitsForDispatchedTokens) {
-  for (const auto transport : {Transport::all_gather, Transport::all_to_all})
+/// First waves of tokens that left before all of those before had come back from the layer before.
+int64_t early_waves(const comm::MessageLog& log) {
+  using enum comm::MessageName::Part;
+  int64_t early = 0;
+  for (const comm::Message& sent : log.messages)
+    for (const comm::Message& back : log.messages)
+      early += (sent.name.part == gather || sent.name.part == dispatch) && sent.name.chunk == 0 &&
+               (back.name.part == scatter || back.name.part == combine) &&
+               back.name.layer + 1 == sent.name.layer && sent.launched < back.arrived;
+  return early;
+}
+
+TEST(OwnSequencesWaves, FillWaitsWithAttentionAndLeaveOneByOne) {
+  for (const auto transport : {Transport::all_gather, Transport::all_to_all}) {
+    std::atomic<int64_t> early = 0;
     Rendezvous::threads(2, [&](Rendezvous& rendezvous) {
       const at::NoGradGuard no_grad;
       const auto late =
@@ -272,10 +286,17 @@ TEST(OwnSequencesAttention, FillsWaitsForDispatchedTokens) {
                                .ranks = ranks,
                                .cache = &cache};
         options.parts = &log;
+        comm::MessageLog messages;
+        ranks.courier->record(&messages);
         auto batch = model::Batch::whole(tokens_of(0).unsqueeze(0));
         batch.segments[0].pages = {0};
         forward(model, batch, options);
         log.leave();
+        ranks.courier->record(nullptr);
+        if (execution == Execution::overlapped)
+          early += early_waves(messages);
+        else
+          EXPECT_EQ(early_waves(messages), 0);
         int64_t before = 0;
         for (const auto& [layer, pieces] : pieces_of(log)) {
           if (!model.config.layers[layer].moe) continue;
@@ -286,6 +307,8 @@ TEST(OwnSequencesAttention, FillsWaitsForDispatchedTokens) {
         EXPECT_EQ(before > 0, execution == Execution::overlapped);
       }
     });
+    EXPECT_GT(early, 0);
+  }
 }
 
 TEST(OwnSequencesOfNobody, AreRefusedOnOneRank) {
