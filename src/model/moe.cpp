@@ -22,8 +22,7 @@ kernels::Accumulate accumulation(const MoeConfig& config) {
 void launch(Dispatched& sent, const MoeConfig& config, const DispatchOptions& options) {
   const int64_t tokens = sent.h.size(0), waves = options.wave < 0 ? options.waves() : 1;
   std::vector<int64_t> counts;
-  for (int64_t w = 0; w < waves; ++w)
-    counts.push_back(tokens * (w + 1) / waves - tokens * w / waves);
+  for (int64_t w = 0; w < waves; ++w) counts.push_back(Fraction{w, waves}.size(tokens));
   const auto parts = [&](const at::Tensor& x) {
     return waves == 1 ? std::vector<at::Tensor>{x} : x.split_with_sizes(counts);
   };
@@ -44,12 +43,13 @@ void launch(Dispatched& sent, const MoeConfig& config, const DispatchOptions& op
 void launch_gather(Dispatched& sent, const DispatchOptions& options) {
   const comm::Splits& counts = options.counts;
   const int64_t waves = options.waves(), own = options.ranks.rank();
-  const auto begin = [&](int64_t rank, int64_t wave) { return counts[rank] * wave / waves; };
   const int64_t from = std::max<int64_t>(options.wave, 0);
   for (int64_t w = from; w < (options.wave < 0 ? waves : from + 1); ++w) {
+    const Fraction wave{w, waves};
     comm::Splits part;
-    for (int64_t r = 0; r < std::ssize(counts); ++r) part.push_back(begin(r, w + 1) - begin(r, w));
-    const int64_t first = begin(own, w) - begin(own, from), count = part[own];
+    for (const int64_t tokens : counts) part.push_back(wave.size(tokens));
+    const int64_t first = wave.begin(counts[own]) - Fraction{from, waves}.begin(counts[own]);
+    const int64_t count = part[own];
     sent.gathers.push_back(std::make_shared<TokenGather>(options.ranks, options.layer,
                                                          waves > 1 ? w : -1, std::move(part)));
     sent.gathers.back()->send(sent.h.narrow(0, first, count),

@@ -26,7 +26,8 @@ struct ForwardOptions {
   bool recompute = false;
   /// Where the parts of the pass, and of its backward, are written down; null: nowhere.
   PartLog* parts = nullptr;
-  /// Gives experts in place of the router's choice (model/synthetic_routes.h); empty: the router's.
+  /// Gives experts in place of the router's choice (model/synthetic_routes.h), of all tokens that a
+  /// layer routes; empty: the router's.
   std::function<at::Tensor(int64_t layer, int64_t tokens, const model::RouterConfig&)> choose = {};
   /// Of the batch's tokens those whose hidden states are asked for, int64 [n]: the last layer's
   /// experts and messages are for them alone. Undefined: all. Without gradients only.

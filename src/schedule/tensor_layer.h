@@ -127,9 +127,9 @@ class TensorLayer {
       }
     };
     if (routed_rows_.defined()) {
-      for (int64_t wave = 1; wave <= options_.ranks.waves; ++wave) {
+      for (int64_t wave = 0; wave < options_.ranks.waves; ++wave) {
         attend_meanwhile();
-        stream.full(0, tokens() * wave / options_.ranks.waves);
+        stream.full(0, model::Fraction{wave, options_.ranks.waves}.end(tokens()));
       }
       return dispatch(stream.full());
     }
@@ -145,7 +145,7 @@ class TensorLayer {
     enter(Part::route);
     const at::Tensor all = mlp_norm(x);
     const at::Tensor h = routed_rows_.defined() ? all.index_select(0, routed_rows_) : all;
-    if (options_.choose) options.chosen = options_.choose(index_, h.size(0), config_.moe->router);
+    options.chosen = chosen(h.size(0));
     auto sent = model::dispatch(h, weights_.moe, *config_.moe, options);
     sent.all = all;
     keep_trace(sent);
@@ -234,12 +234,21 @@ class TensorLayer {
           routes_asked_ ? options_.ranks.counts->asked() : options_.ranks.counts->tokens();
     return options;
   }
+  /// Experts in place of the router's choice of the `count` tokens that are routed next: chosen for
+  /// all of the layer's at once, so that in how many parts they go makes no difference.
+  at::Tensor chosen(int64_t count) {
+    if (!options_.choose) return {};
+    if (!chosen_.defined())
+      chosen_ = options_.choose(index_, routed_rows_.defined() ? routed_rows_.numel() : tokens(),
+                                config_.moe->router);
+    return chosen_.narrow(0, std::exchange(routed_, routed_ + count), count);
+  }
   template <class Stream>
   void dispatch_next(Dispatching& begun, Stream& stream) {
     model::DispatchOptions options = dispatch_options();
-    const int64_t wave = options.wave = std::ssize(begun.all), waves = options.waves();
-    const int64_t begin = tokens() * wave / waves, end = tokens() * (wave + 1) / waves;
-    auto next = dispatch(stream.full(begin, end - begin), std::move(options));
+    options.wave = std::ssize(begun.all);
+    const model::Fraction wave{options.wave, options.waves()};
+    auto next = dispatch(stream.full(wave.begin(tokens()), wave.size(tokens())), options);
     begun.all.push_back(std::exchange(next.all, at::Tensor()));
     begun.sent.append(std::move(next));
   }
@@ -323,6 +332,8 @@ class TensorLayer {
   at::Tensor rows_;            ///< int64, those asked for; undefined: all
   at::Tensor routed_rows_;     ///< int64, those that are routed; undefined: all
   bool routes_asked_ = false;  ///< tokens that are asked for alone are routed, on every rank
+  at::Tensor chosen_;          ///< ForwardOptions::choose's choice of all that are routed ...
+  int64_t routed_ = 0;         ///< ... of which so many have been
   LayerTrace trace_;
 };
 

@@ -8,6 +8,7 @@
 
 #include "comm/rendezvous.h"
 #include "comm/substitutes.h"
+#include "model/synthetic_routes.h"
 #include "schedule/forward.h"
 #include "support/golden.h"
 #include "util/error.h"
@@ -286,6 +287,15 @@ TEST(OwnSequencesWaves, FillWaitsWithAttentionAndLeaveOneByOne) {
                                .ranks = ranks,
                                .cache = &cache};
         options.parts = &log;
+        const auto choose = [](int64_t layer, int64_t tokens, const model::RouterConfig& router) {
+          return model::synthetic_experts(model::Routing::uniform, tokens, router, layer);
+        };
+        options.choose = choose;
+        options.on_routing = [&](int64_t layer, const model::Routes& routes) {
+          // Waves are parts of one choice.
+          EXPECT_TRUE(
+              routes.experts.equal(choose(layer, kLength, model.config.layers[layer].moe->router)));
+        };
         comm::MessageLog messages;
         ranks.courier->record(&messages);
         auto batch = model::Batch::whole(tokens_of(0).unsqueeze(0));
