@@ -47,24 +47,28 @@ struct DirectLinks::State {
   bool busy = false;           ///< counted among the urgent
   std::exception_ptr failure;  ///< after which nothing goes on
 
-  /// Whether a thread, the poller, sleeps until there is something to move. Nobody else receives
-  /// then: it would sleep on.
+  /// Whether a thread, the poller, sleeps until there is something to move, and what it listens for
+  /// at every peer's socket.
   bool polled = false;
+  std::vector<short> listened;
   util::UniqueFd bell = new_bell();  ///< wakes the poller
+  int waiting = 0;                   ///< threads that can't go on without a message
   std::condition_variable woken;     ///< the poller was
   std::thread mover;                 ///< polls while needs_mover(), started when that first is so
   std::condition_variable needed;    ///< the mover is, or it is to end
   bool stopped = false;
 
-  /// Moves what can be moved at once.
+  /// Moves what can be moved at once, and wakes the poller if that was what it sleeps for.
   void pump() {
     if (failure) return;
+    const uint64_t before = moved();
     try {
-      for (MessageStream& peer : peers) peer.pump(!held(), /*receives=*/!polled);
+      for (MessageStream& peer : peers) peer.pump(!held());
     } catch (...) {
       failure = std::current_exception();
     }
     count_busy(needs_mover());
+    if (waiting > 0 && (failure || moved() != before)) ring();
   }
   /// Whether others go first.
   bool held() const {
@@ -95,9 +99,18 @@ struct DirectLinks::State {
         peers.begin(), peers.end(), uint64_t{0},
         [](uint64_t sum, const MessageStream& peer) { return sum + peer.moved(); });
   }
-  /// What the poller waits for has changed.
   void ring() const {
     if (polled) eventfd_write(bell.get(), 1);
+  }
+  /// Whether the poller listens for all that there is to move, and now, not when others are done.
+  bool listens() const {
+    for (size_t r = 0; r < peers.size(); ++r)
+      if (events(peers[r], /*sends=*/true) & ~listened[r]) return false;
+    return true;
+  }
+  static short events(const MessageStream& peer, bool sends) {
+    return static_cast<short>((peer.receiving() ? POLLIN : 0) |
+                              (sends && peer.sending() ? POLLOUT : 0));
   }
   /// Until something may have moved, or for a while.
   void sleep(std::unique_lock<std::mutex>& lock, std::chrono::milliseconds most) {
@@ -106,12 +119,13 @@ struct DirectLinks::State {
       return;
     }
     std::vector<pollfd> polls{{bell.get(), POLLIN, 0}};
+    listened.clear();
     const bool sends = !held();
     for (MessageStream& peer : peers) {
-      peer.wake_seldom();
+      peer.wake_seldom(/*by_message=*/waiting > 0);
       if (peer.sending() && !sends) most = std::min(most, kHeld);
-      const int events = (peer.receiving() ? POLLIN : 0) | (sends && peer.sending() ? POLLOUT : 0);
-      if (events) polls.push_back({peer.socket(), static_cast<short>(events), 0});
+      const short wanted = listened.emplace_back(events(peer, sends));
+      if (wanted) polls.push_back({peer.socket(), wanted, 0});
     }
     polled = true;
     lock.unlock();
@@ -138,6 +152,20 @@ struct DirectLinks::State {
 };
 
 class DirectLinks::Exchange : public Work {
+  /// Counts a thread among those that wait, if it does, and tells the poller.
+  class Waiting {
+   public:
+    Waiting(State& state, bool waits) : state_(state), waits_(waits) {
+      state_.waiting += waits_;
+      if (waits_) state_.ring();
+    }
+    ~Waiting() { state_.waiting -= waits_; }
+
+   private:
+    State& state_;
+    bool waits_;
+  };
+
  public:
   Exchange(std::shared_ptr<State> state, at::Tensor output)
       : state_(std::move(state)), output_(std::move(output)) {}
@@ -150,12 +178,13 @@ class DirectLinks::Exchange : public Work {
       if (part.received.defined()) peer.receive(added(part.received));
     }
     state_->pump();
-    state_->ring();
+    if (state_->polled && !state_->listens()) state_->ring();
     state_->call_mover();
   }
 
   at::Tensor wait() override {
     std::unique_lock lock(state_->mutex);
+    const Waiting waiting(*state_, !settled());
     auto until = Clock::now() + state_->timeout;
     for (uint64_t before = 0; !settled();) {
       if (const uint64_t moved = state_->moved(); moved != std::exchange(before, moved))
@@ -184,9 +213,8 @@ class DirectLinks::Exchange : public Work {
     return std::all_of(transfers_.begin(), transfers_.end(),
                        [](const auto& transfer) { return transfer->done; });
   }
-  /// While a thread sleeps at the sockets, it is the one that moves.
   bool settled() const {
-    if (!done() && !state_->polled) state_->pump();
+    if (!done()) state_->pump();
     return done() || state_->failure;
   }
   std::shared_ptr<Transfer> added(const at::Tensor& tensor) {

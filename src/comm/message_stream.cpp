@@ -62,7 +62,7 @@ void MessageStream::receive(std::shared_ptr<Transfer> transfer) {
   in_.push_back(std::move(transfer));
 }
 
-void MessageStream::pump(bool sends, bool receives) {
+void MessageStream::pump(bool sends) {
   const auto move_all = [](auto& queue, const auto& move) {
     for (; !queue.empty(); queue.pop_front()) {
       move(*queue.front());
@@ -70,7 +70,7 @@ void MessageStream::pump(bool sends, bool receives) {
     }
   };
   if (sends) move_all(out_, [&](Transfer& transfer) { push(transfer); });
-  if (receives) move_all(in_, [&](Transfer& transfer) { pull(transfer); });
+  move_all(in_, [&](Transfer& transfer) { pull(transfer); });
 }
 
 void MessageStream::push(Transfer& transfer) {
@@ -114,11 +114,12 @@ void MessageStream::lost(const char* doing) const {
   throw Error(util::concat(doing, " rank ", peer_, ": ", std::strerror(errno)));
 }
 
-void MessageStream::wake_seldom() {
+void MessageStream::wake_seldom(bool by_message) {
   if (in_.empty()) return;
   const Transfer& next = *in_.front();
   // Of one that has not begun any byte: it may be another than the one that is awaited.
-  const auto wanted = static_cast<int>(next.begun() ? std::min(next.left(), kLowWater) : 1);
+  const auto wanted =
+      static_cast<int>(next.begun() ? std::min(by_message ? next.left() : awaited_, kLowWater) : 1);
   if (wanted == low_water_) return;
   if (setsockopt(socket(), SOL_SOCKET, SO_RCVLOWAT, &wanted, sizeof wanted) == 0)
     low_water_ = wanted;

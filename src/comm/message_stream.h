@@ -48,7 +48,7 @@ class MessageStream {
   void send(std::shared_ptr<Transfer> transfer);
   void receive(std::shared_ptr<Transfer> transfer);
   /// Moves what can be moved at once. Error for a peer that is gone or out of step.
-  void pump(bool sends, bool receives);
+  void pump(bool sends);
 
   bool sending() const { return !out_.empty(); }
   bool receiving() const { return !in_.empty(); }
@@ -57,9 +57,9 @@ class MessageStream {
   /// Bytes so far, both ways.
   uint64_t moved() const { return moved_; }
   int socket() const { return socket_.get(); }
-  /// From now on, the socket counts as readable when enough of the message at hand is there that
-  /// waking somebody is worth it: a large one comes in packets of which each would.
-  void wake_seldom();
+  /// From now on, the socket counts as readable when so much is there that waking somebody is worth
+  /// it, with packets of which each would: of the message at hand, or of all that are awaited.
+  void wake_seldom(bool by_message);
 
  private:
   void push(Transfer& transfer);

@@ -14,6 +14,7 @@
 #include <thread>
 #include <torch/csrc/distributed/c10d/HashStore.hpp>
 
+#include "comm/message_stream.h"
 #include "comm/sockets.h"
 #include "util/error.h"
 
@@ -101,6 +102,55 @@ TEST(DirectLinks, LetOneThreadLaunchWhileAnotherWaits) {
       },
       milliseconds(3000));
   EXPECT_THAT(said, testing::Each(""));
+}
+
+TEST(DirectLinks, GiveAMessageWithoutTheNext) {
+  // The thread that moves them sleeps until a good deal of all that is awaited is there. Here the
+  // end of a message comes late, and the next one only when this one has been read. A large one
+  // before opens the kernel's window, which wakes sleepers as long as it is small.
+  constexpr std::array<int64_t, 3> kBytes = {8000000, 200000, 200000};
+  constexpr int64_t kEnd = 50000, kAnswer = 10;
+  const auto pause = [] { std::this_thread::sleep_for(milliseconds(100)); };
+  enum How { waits_at_once, waits_for_the_end, looks };
+  for (const How how : {waits_at_once, waits_for_the_end, looks}) {
+    const auto store = c10::make_intrusive<c10d::HashStore>();
+    std::atomic<int64_t> begun = -1;
+    std::thread other([&] {
+      const auto connections = meet(*store, "test", "127.0.0.1", 0, 2, milliseconds(20000));
+      const auto push = [&](const void* data, int64_t size) {
+        EXPECT_EQ(send(connections[1].get(), data, size, MSG_NOSIGNAL), size);
+      };
+      for (int64_t i = 0; i < std::ssize(kBytes); ++i) {
+        const Transfer::Header header{.number = static_cast<uint64_t>(i),
+                                      .bytes = static_cast<uint64_t>(kBytes[i])};
+        const at::Tensor sent = message(i, 0, 1, kBytes[i]);
+        push(&header, sizeof header);
+        push(sent.const_data_ptr(), kBytes[i] - kEnd);
+        pause();
+        begun = i;
+        pause();
+        push(sent.const_data_ptr<uint8_t>() + kBytes[i] - kEnd, kEnd);
+        std::array<char, sizeof header + kAnswer> answer{};
+        EXPECT_EQ(recv(connections[1].get(), answer.data(), answer.size(), MSG_WAITALL),
+                  answer.size());
+      }
+    });
+    DirectLinks links(store, "test", "127.0.0.1", 1, 2, milliseconds(3000));
+    std::vector<std::unique_ptr<Work>> works;
+    for (const int64_t bytes : kBytes) {
+      const at::Tensor in = at::zeros({bytes}, at::kByte);
+      works.push_back(links.exchange({{0, {}, in}}, in));
+    }
+    for (int64_t i = 0; i < std::ssize(kBytes); ++i) {
+      const auto until = Clock::now() + milliseconds(2000);
+      while (how == waits_for_the_end && begun < i) std::this_thread::yield();
+      while (how == looks && !works[i]->arrived() && Clock::now() < until) pause();
+      EXPECT_TRUE(works[i]->wait().equal(message(i, 0, 1, kBytes[i]))) << how;
+      EXPECT_LT(Clock::now(), until) << how;
+      links.exchange({{0, message(0, 1, 0, kAnswer), {}}}, {})->wait();
+    }
+    other.join();
+  }
 }
 
 TEST(DirectLinks, InTheBackgroundGiveWayToBusyOnes) {
