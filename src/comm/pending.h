@@ -9,6 +9,7 @@
 #include <functional>
 #include <memory>
 #include <utility>
+#include <vector>
 
 namespace farskip::comm {
 
@@ -71,5 +72,8 @@ class [[nodiscard]] Pending {
   std::unique_ptr<Work> work_;
   bool due_ = false;
 };
+
+/// One tensor [N, sum of the columns] of at least one that arrives in parts [N, columns].
+Pending joined(std::vector<Pending> columns);
 
 }  // namespace farskip::comm

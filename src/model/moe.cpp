@@ -117,17 +117,19 @@ Dispatched dispatch(const at::Tensor& h, const MoeWeights& weights, const MoeCon
   return sent;
 }
 
+Dispatched gathered(const Dispatched& sent, int64_t wave, const MoeWeights& weights,
+                    const MoeConfig& config) {
+  auto [h, routes] = sent.gathers[wave]->receive();
+  Dispatched here;
+  here.h = std::move(h);
+  here.routes = std::move(routes);
+  here.own = sent.own;
+  plan(here, weights, config);
+  return here;
+}
+
 at::Tensor experts(const Dispatched& sent, int64_t wave, const MoeWeights& weights,
                    const MoeConfig& config) {
-  if (!sent.gathers.empty()) {
-    auto [h, routes] = sent.gathers[wave]->receive();
-    Dispatched here;
-    here.h = std::move(h);
-    here.routes = std::move(routes);
-    here.own = sent.own;
-    plan(here, weights, config);
-    return combine(here, {experts(here, 0, weights, config)}, config).wait();
-  }
   const bool alone = sent.exchanges.empty();
   if (alone && !sent.plan)
     return kernels::small_experts(sent.h, weights.gate_up.value, weights.down.value,
@@ -151,11 +153,8 @@ at::Tensor combined_columns(const Dispatched& sent, const at::Tensor& inner, int
 
 at::Tensor send_back(const Dispatched& sent, int64_t wave, const at::Tensor& outputs,
                      const MoeConfig& config) {
-  if (!sent.exchanges.empty())
-    return sent.exchanges[wave]->send_back(outputs, accumulation(config));
-  if (sent.gathers.empty()) return outputs;
-  sent.gathers[wave]->send_back(outputs);
-  return {};
+  return sent.exchanges.empty() ? outputs
+                                : sent.exchanges[wave]->send_back(outputs, accumulation(config));
 }
 
 RoutedOutput combine(const Dispatched& sent, const std::vector<at::Tensor>& outputs,

@@ -64,9 +64,12 @@ struct DispatchOptions {
 Dispatched dispatch(const at::Tensor& h, const MoeWeights& weights, const MoeConfig& config,
                     const DispatchOptions& options);
 
+/// Waits for the tokens of all ranks that were gathered: they as one rank's [R, hidden], of whose
+/// pairs this rank works on its own.
+Dispatched gathered(const Dispatched& sent, int64_t wave, const MoeWeights& weights,
+                    const MoeConfig& config);
 /// Waits for the rows of a wave that come here. Outputs of this rank's experts [P, hidden] in the
-/// plan's order; without a plan, combined already [N, hidden], and so those of all ranks' tokens
-/// [R, hidden] where they were gathered.
+/// plan's order; without a plan, combined already [N, hidden]. Not of tokens that were gathered.
 at::Tensor experts(const Dispatched& sent, int64_t wave, const MoeWeights& weights,
                    const MoeConfig& config);
 /// What the experts' down projections read [P, width], where one rank has all tokens and there is a
@@ -75,11 +78,12 @@ at::Tensor experts(const Dispatched& sent, int64_t wave, const MoeWeights& weigh
 at::Tensor experts_inner(const Dispatched& sent, const MoeWeights& weights);
 at::Tensor combined_columns(const Dispatched& sent, const at::Tensor& inner, int64_t begin,
                             int64_t count, const MoeWeights& weights, const MoeConfig& config);
-/// Launches the outputs' way back. -> ticket; on one rank, the outputs as they are
+/// Launches the outputs' way back, not to tokens that were gathered. -> ticket; on one rank, the
+/// outputs as they are
 at::Tensor send_back(const Dispatched& sent, int64_t wave, const at::Tensor& outputs,
                      const MoeConfig& config);
-/// `outputs`: what send_back() gave, by wave. Weighted sums [N, hidden], in the order of the
-/// experts; where each rank takes that of its own experts, in the order of the ranks.
+/// `outputs`: what send_back() gave, by wave, if it was called. Weighted sums [N, hidden], in the
+/// order of the experts; where each rank takes that of its own experts, in the order of the ranks.
 RoutedOutput combine(const Dispatched& sent, const std::vector<at::Tensor>& outputs,
                      const MoeConfig& config);
 

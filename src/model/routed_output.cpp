@@ -25,12 +25,11 @@ at::Tensor RoutedOutput::wait() {
   for (comm::Pending& part : parts_) sums.push_back(part.wait());
   if (sums.empty())
     for (int64_t c = 0; c < chunks(); ++c) sums.push_back(wait(c));
-  return sums.size() == 1 ? sums.front() : at::cat(sums, dimension_);
+  return sums.size() == 1 ? sums.front() : at::cat(sums);
 }
 
 int64_t RoutedOutput::parts() const {
-  if (!exchanges_.empty()) return chunks();
-  return dimension_ == 0 ? std::ssize(parts_) : 1;
+  return exchanges_.empty() ? std::ssize(parts_) : chunks();
 }
 
 bool RoutedOutput::arrived() const {
@@ -38,15 +37,12 @@ bool RoutedOutput::arrived() const {
     const int64_t each = exchanges_.front()->chunks();
     return exchanges_[next_ / each]->returned(next_ % each);
   }
-  if (dimension_ == 0) return parts_[next_].arrived();
-  return std::all_of(parts_.begin(), parts_.end(),
-                     [](const comm::Pending& part) { return part.arrived(); });
+  return parts_[next_].arrived();
 }
 
 at::Tensor RoutedOutput::next() {
   const int64_t part = next_++;
-  if (!exchanges_.empty()) return wait(part);
-  return dimension_ == 0 ? parts_[part].wait() : wait();
+  return exchanges_.empty() ? parts_[part].wait() : wait(part);
 }
 
 at::Tensor RoutedOutput::wait(int64_t chunk) {

@@ -13,17 +13,16 @@ namespace farskip::model {
 class RoutedOutput {
  public:
   explicit RoutedOutput(comm::Pending whole) { parts_.push_back(std::move(whole)); }
-  /// Of tokens (dimension 0) or columns (1) that follow one another; at least one part.
-  RoutedOutput(std::vector<comm::Pending> parts, int64_t dimension = 0)
-      : parts_(std::move(parts)), dimension_(dimension) {}
+  /// Of tokens that follow one another; at least one part.
+  RoutedOutput(std::vector<comm::Pending> parts) : parts_(std::move(parts)) {}
   RoutedOutput(Exchanges exchanges, at::Tensor ticket, kernels::Accumulate accumulate)
       : exchanges_(std::move(exchanges)), ticket_(std::move(ticket)), accumulate_(accumulate) {}
 
   /// [N, hidden]
   at::Tensor wait();
 
-  /// Part by part, of tokens that follow one another (columns come all at once), in place of
-  /// wait(): the next [n, hidden], whether it is there, and whether there is none any more.
+  /// Part by part, of tokens that follow one another, in place of wait(): the next [n, hidden],
+  /// whether it is there, and whether there is none any more.
   at::Tensor next();
   bool arrived() const;
   bool done() const { return next_ == parts(); }
@@ -45,7 +44,7 @@ class RoutedOutput {
   int64_t parts() const;
 
   std::vector<comm::Pending> parts_;
-  int64_t dimension_ = 0, next_ = 0;
+  int64_t next_ = 0;
   Exchanges exchanges_;
   at::Tensor ticket_;
   kernels::Accumulate accumulate_ = kernels::Accumulate::kOpmath;

@@ -2,6 +2,9 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
+#include <utility>
+
 #include "kernels/opmath.h"
 #include "util/error.h"
 
@@ -62,15 +65,15 @@ TokenGather::Tokens TokenGather::receive() {
            .scores = {}}};
 }
 
-void TokenGather::send_back(const at::Tensor& sums) {
-  sum_.emplace(ranks_.launched(ranks_.courier->reduce_scatter({layer_, Part::scatter, false, wave_},
-                                                              sums, counts_, format_.dtype)));
+void TokenGather::send_back(const at::Tensor& sums, int64_t pieces) {
+  const int64_t chunk =
+      pieces == 1 ? wave_ : std::max<int64_t>(wave_, 0) * pieces + std::ssize(sums_);
+  sums_.push_back(ranks_.launched(ranks_.courier->reduce_scatter(
+      {layer_, Part::scatter, false, chunk}, sums, counts_, format_.dtype)));
 }
 
 comm::Pending TokenGather::sum() {
-  comm::Pending sum = std::move(*sum_);
-  sum_.reset();
-  return sum;
+  return comm::joined(std::exchange(sums_, {}));
 }
 
 }  // namespace farskip::model

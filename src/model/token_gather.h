@@ -52,8 +52,9 @@ class TokenGather {
   bool arrived() const { return !gathered_ || gathered_->arrived(); }
   /// Waits for it.
   Tokens receive();
-  /// Launches the reduce-scatter of this rank's sums [R, hidden].
-  void send_back(const at::Tensor& sums);
+  /// Launches the reduce-scatter of this rank's sums [R, hidden], or of their next columns, of so
+  /// many pieces on every rank.
+  void send_back(const at::Tensor& sums, int64_t pieces = 1);
   /// The sum over the ranks for this rank's tokens [counts[rank], hidden].
   comm::Pending sum();
 
@@ -63,7 +64,8 @@ class TokenGather {
   comm::Splits counts_;
   RowFormat format_;
   at::ScalarType dtype_ = at::kFloat, weight_dtype_ = at::kFloat;
-  std::optional<comm::Pending> gathered_, sum_;
+  std::optional<comm::Pending> gathered_;
+  std::vector<comm::Pending> sums_;  ///< of columns that follow one another
 };
 
 }  // namespace farskip::model

@@ -68,13 +68,16 @@ class ReplicatedLayer : public TensorLayer {
 
   /// Whether it has experts, which work on all tokens.
   bool routes_all() const { return is_moe() && !routed_rows().defined(); }
-  /// ExpertRanks::waves, or four times as many where no experts run in waves: their many weights
-  /// are what makes small products slow. Fewer of few tokens.
-  std::vector<Wave> waves() const {
+  /// ExpertRanks::waves where experts run in waves: their many weights are what makes small
+  /// products slow. Twice as many where they work on all tokens `together`, four times as many
+  /// where there are none. Fewer of few tokens.
+  std::vector<Wave> waves(bool together) const {
     const model::ExpertRanks& ranks = options().ranks;
-    if (ranks.waves == 1 || routes_all())
-      return split(tokens(), ranks.waves_of(tokens(), ranks.waves));
-    return split(tokens(), ranks.waves_of(2 * tokens(), 4 * ranks.waves));
+    const int64_t most = ranks.waves;
+    if (most == 1 || (routes_all() && !together))
+      return split(tokens(), ranks.waves_of(tokens(), most));
+    if (together) return split(tokens(), ranks.waves_of(tokens(), 2 * most));
+    return split(tokens(), ranks.waves_of(2 * tokens(), 4 * most));
   }
 
   /// What attention gives, wave by wave in their order, computed when it is asked for.
@@ -114,27 +117,14 @@ class ReplicatedLayer : public TensorLayer {
   }
   at::Tensor experts(const model::Dispatched& sent) { return TensorLayer::experts(sent).wait(); }
 
-  /// The sum of the routed experts' outputs, which travels under the next layer's attention. A long
-  /// one in pieces of some columns: the first travel while the experts compute the next, at no cost
-  /// to their products, which have all the tokens, and little is left when attention begins.
+  /// The sum of the routed experts' outputs, which travels under the next layer's attention.
   model::RoutedOutput reduce_experts(const model::Dispatched& sent) {
-    constexpr int64_t kMost = 8, kLeastBytes = 64 << 10;
-    const auto element = c10::elementSize(options().ranks.wire.value_or(sent.h.scalar_type()));
-    const int64_t bytes = sent.h.numel() * static_cast<int64_t>(element);
-    const int64_t pieces = sent.plan ? std::clamp<int64_t>(bytes / kLeastBytes, 1, kMost) : 1;
-    if (pieces == 1) {
-      std::vector<comm::Pending> whole;
-      whole.push_back(launched(comm::MessageName::Part::routed, -1, experts(sent)));
-      return whole;
-    }
-    const at::Tensor inner = experts_inner(sent);
     std::vector<comm::Pending> sums;
-    for (int64_t piece = 0; piece < pieces; ++piece) {
-      const int64_t begin = hidden() * piece / pieces, end = hidden() * (piece + 1) / pieces;
-      sums.push_back(launched(comm::MessageName::Part::routed, piece,
-                              expert_columns(sent, inner, begin, end - begin)));
-    }
-    return {std::move(sums), /*dimension=*/1};
+    expert_columns(sent, message_bytes(sent.h), [&](const at::Tensor& columns, int64_t pieces) {
+      sums.push_back(
+          launched(comm::MessageName::Part::routed, pieces > 1 ? std::ssize(sums) : -1, columns));
+    });
+    return model::RoutedOutput(comm::joined(std::move(sums)));
   }
 
   template <class Make>

@@ -46,7 +46,7 @@ void run_replicated_layer(Layer& layer, model::LayerConnectivity reads, bool par
   const bool outdated = reads.mlp_outdated, has_shared = layer.is_moe() && layer.has_shared();
   const bool covered = outdated && partial_next && layer.is_moe();
   const bool by_experts = covered && layer.routes_all();
-  const auto waves = layer.waves();
+  const auto waves = layer.waves(/*together=*/by_experts);
   // An outdated MLP waits for what the layer before has left on its way, under attention: half of
   // it where the other half is needed under its own message.
   using Ahead = typename Layer::Ahead;

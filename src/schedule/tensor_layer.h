@@ -1,5 +1,7 @@
 // The player of the layer program that computes: every part of one layer on tensors.
 #pragma once
+#include <algorithm>
+
 #include "model/attention_core.h"
 #include "model/differentiable.h"
 #include "model/moe.h"
@@ -158,6 +160,10 @@ class TensorLayer {
     for (int64_t wave = 0; wave < sent.waves(); ++wave) {
       while (late && divides_attention() && !sent.arrived(wave) && attend_piece(*late)) {
       }
+      if (!sent.gathers.empty()) {
+        experts_of_gathered(sent, wave);
+        continue;
+      }
       enter(Part::experts);
       const at::Tensor outputs =
           marked(model::experts(sent, wave, weights_.moe, *config_.moe), Part::experts);
@@ -166,16 +172,25 @@ class TensorLayer {
     }
     return model::combine(sent, back, *config_.moe);
   }
-  /// Without gradients, where there is a plan: the first of experts()' two steps, and columns begin
-  /// .. begin + count of their output.
-  at::Tensor experts_inner(const model::Dispatched& sent) {
+  /// The weighted sums of experts' outputs [N, hidden], without gradients and where all tokens are
+  /// here: launch(some columns, pieces) is called for one piece after the other. Where anything
+  /// goes in waves, a long message goes in pieces: the first travel while the experts compute the
+  /// next, at no cost to their products, which have all the tokens, and little is left when they
+  /// are done.
+  template <class Launch>
+  void expert_columns(const model::Dispatched& here, int64_t bytes, const Launch& launch) {
+    constexpr int64_t kMost = 8, kLeastBytes = 64 << 10;
     enter(Part::experts);
-    return model::experts_inner(sent, weights_.moe);
-  }
-  at::Tensor expert_columns(const model::Dispatched& sent, const at::Tensor& inner, int64_t begin,
-                            int64_t count) {
-    enter(Part::experts);
-    return model::combined_columns(sent, inner, begin, count, weights_.moe, *config_.moe);
+    if (!here.plan) return launch(model::experts(here, 0, weights_.moe, *config_.moe), 1);
+    const at::Tensor inner = model::experts_inner(here, weights_.moe);
+    const int64_t pieces =
+        options_.ranks.waves == 1 ? 1 : std::clamp<int64_t>(bytes / kLeastBytes, 1, kMost);
+    for (int64_t piece = 0; piece < pieces; ++piece) {
+      enter(Part::experts);
+      const int64_t begin = hidden() * piece / pieces, end = hidden() * (piece + 1) / pieces;
+      launch(model::combined_columns(here, inner, begin, end - begin, weights_.moe, *config_.moe),
+             pieces);
+    }
   }
   at::Tensor shared(const model::Dispatched& sent) { return shared(sent.all); }
   at::Tensor shared(const at::Tensor& h) {
@@ -218,12 +233,27 @@ class TensorLayer {
   const ForwardOptions& options() const { return options_; }
   int64_t index() const { return index_; }
   int64_t hidden() const { return hidden_; }
+  /// Of a message of so many rows and columns.
+  int64_t message_bytes(const at::Tensor& x) const {
+    return x.numel() *
+           static_cast<int64_t>(c10::elementSize(options_.ranks.wire.value_or(x.scalar_type())));
+  }
   /// The last layer, where it comes next; else null.
   const model::LayerConfig* ending() const { return ending_; }
   /// Tokens that the layer works on after attention.
   int64_t tokens() const { return rows_.defined() ? rows_.numel() : attention_.batch.size(); }
 
  private:
+  void experts_of_gathered(const model::Dispatched& sent, int64_t wave) {
+    enter(Part::experts);
+    const auto here = model::gathered(sent, wave, weights_.moe, *config_.moe);
+    // What a rank sends to another one, on average: every rank sends as many pieces.
+    expert_columns(here, message_bytes(here.h) / options_.ranks.size(),
+                   [&](const at::Tensor& columns, int64_t pieces) {
+                     enter(Part::combine);
+                     sent.gathers[wave]->send_back(columns, pieces);
+                   });
+  }
   model::DispatchOptions dispatch_options() const {
     model::DispatchOptions options{options_.ranks, index_, chunks_};
     options.kept = options_.recompute;

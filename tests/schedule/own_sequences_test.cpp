@@ -11,6 +11,7 @@
 #include "model/synthetic_routes.h"
 #include "schedule/forward.h"
 #include "support/golden.h"
+#include "support/shared_model.h"
 #include "util/error.h"
 
 namespace farskip::schedule {
@@ -319,6 +320,46 @@ TEST(OwnSequencesWaves, FillWaitsWithAttentionAndLeaveOneByOne) {
     });
     EXPECT_GT(early, 0);
   }
+}
+
+TEST(OwnSequencesWaves, LongSumsComeBackInPieces) {
+  constexpr int64_t kRows[] = {80, 100}, kWaves = 2;
+  const auto load = [](const model::Share& share) {
+    return model::load_model(golden_directory("deepseek_v2"), at::kFloat, at::kCPU,
+                             model::Residence::mapped, share);
+  };
+  const at::NoGradGuard no_grad;
+  const at::Tensor tokens = some_tokens(kRows[0] + kRows[1], kLength);
+  const auto connectivity = variant("farskip", 4);
+  const at::Tensor expected =
+      forward(load({}), model::Batch::whole(tokens), {.connectivity = connectivity});
+  Rendezvous::threads(2, [&](Rendezvous& rendezvous) {
+    const at::NoGradGuard no_grad;
+    const int64_t rank = rendezvous.rank(), first = rank == 0 ? 0 : kRows[0];
+    const model::Model model = load(model::Share::of_experts(rank, 2));
+    const auto courier = std::make_shared<comm::Courier>(
+        comm::delayed(rendezvous.all(), rank, std::chrono::microseconds(500)), rendezvous.all());
+    std::vector<at::Tensor> found;
+    for (const auto execution : {Execution::overlapped, Execution::blocking}) {
+      comm::MessageLog log;
+      courier->record(&log);
+      found.push_back(forward(model, model::Batch::whole(tokens.narrow(0, first, kRows[rank])),
+                              {.connectivity = connectivity,
+                               .ranks = {.courier = courier,
+                                         .transport = Transport::all_gather,
+                                         .execution = execution,
+                                         .waves = kWaves}}));
+      courier->record(nullptr);
+      std::set<int64_t> chunks;  // of both waves, each in two pieces
+      for (const comm::Message& message : log.messages)
+        if (message.name.part == comm::MessageName::Part::scatter && message.name.layer == 1)
+          chunks.insert(message.name.chunk);
+      EXPECT_EQ(chunks, (std::set<int64_t>{0, 1, 2, 3}));
+    }
+    const at::Tensor own = expected.narrow(0, first * kLength, kRows[rank] * kLength);
+    EXPECT_LT(relative_error(found[0], own), 1e-4);
+    EXPECT_TRUE(found[0].equal(found[1]));
+  });
 }
 
 TEST(OwnSequencesOfNobody, AreRefusedOnOneRank) {
