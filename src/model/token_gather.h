@@ -54,7 +54,7 @@ class TokenGather {
   Tokens receive();
   /// Launches the reduce-scatter of this rank's sums [R, hidden], or of their next columns, of so
   /// many pieces on every rank.
-  void send_back(const at::Tensor& sums, int64_t pieces = 1);
+  void send_back(const at::Tensor& sums, int64_t pieces);
   /// The sum over the ranks for this rank's tokens [counts[rank], hidden].
   comm::Pending sum();
 
