@@ -30,10 +30,10 @@ Fact BenchOptions::model_fact(const model::ModelConfig& config) const {
 }
 
 model::Model BenchOptions::load_share(const model::ModelConfig& config, const Ranks& ranks,
-                                      model::Residence residence) const {
-  if (!model.empty()) return load(model, run, residence, ranks.share, ranks.leads());
+                                      const model::Share& share, model::Residence residence) const {
+  if (!model.empty()) return load(model, run, residence, share, ranks.leads());
   return model::random_model(config, run.scalar_type().value_or(model::default_dtype(config)), seed,
-                             ranks.share, run.torch_device());
+                             share, run.torch_device());
 }
 
 model::Routing BenchOptions::routing_kind() const {

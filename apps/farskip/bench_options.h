@@ -25,7 +25,7 @@ struct BenchOptions {
   Fact model_fact(const model::ModelConfig& config) const;
   /// This rank's share of the model.
   model::Model load_share(const model::ModelConfig& config, const Ranks& ranks,
-                          model::Residence residence) const;
+                          const model::Share& share, model::Residence residence) const;
   model::Routing routing_kind() const;
 };
 

@@ -151,6 +151,12 @@ model::Share replicated_share(int64_t rank, int64_t size, int64_t ep, bool shard
 
 }  // namespace
 
+model::Share Ranks::share_of_prefill(const model::Connectivity& connectivity) const {
+  model::Share found = share;
+  found.divided_end = replicated() && connectivity.ends_partial();
+  return found;
+}
+
 std::string Ranks::transport() const {
   if (replicated()) return kAllReduce;
   return experts.gathers() ? kAllGather : kAllToAll;

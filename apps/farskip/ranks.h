@@ -19,6 +19,8 @@ struct Ranks {
   model::ExpertRanks experts;  ///< how passes reach the experts
   model::Share share;          ///< of the model that this rank loads
 
+  /// `share`, and what prefill with this connectivity wants beside.
+  model::Share share_of_prefill(const model::Connectivity& connectivity) const;
   bool leads() const { return grid.rank() == 0; }
   /// Whether every rank has all tokens; else each has rows of its own.
   bool replicated() const { return experts.reducer != nullptr; }

@@ -35,7 +35,8 @@ void run(const Options& options) {
   const model::ModelConfig config = bench.read_config();
   const model::Connectivity converted = bench.converted(config);
   const Ranks ranks = join(bench.run, {bench.model_fact(config)}, Layouts::either);
-  const model::Model model = bench.load_share(config, ranks, model::Residence::copied);
+  const model::Model model =
+      bench.load_share(config, ranks, ranks.share_of_prefill(converted), model::Residence::copied);
 
   measure::TokenReport report;
   report.figure = options.decode_steps > 0 ? "time between tokens" : "time to the first token";

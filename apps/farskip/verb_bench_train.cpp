@@ -46,7 +46,8 @@ void run(const Options& options) {
                 "ranks that share the experts (farskip launch --ranks 2 -- ...)");
   util::require(options.update != "all" || ranks.grid.size() > 1, "--update all", "one rank",
                 "ranks that exchange gradients (farskip launch --ranks 2 -- ...)");
-  model::Model model = bench.load_share(config, ranks, model::Residence::mapped).trainable();
+  model::Model model =
+      bench.load_share(config, ranks, ranks.share, model::Residence::mapped).trainable();
 
   measure::StepReport report;
   report.link = link_name(ranks);

@@ -104,8 +104,11 @@ void run(const CLI::App& verb, Options& options) {
     util::require(!stop.empty(), "--stop", "an empty text", "at least one character");
   const Ranks ranks = join(options.run, {checkpoint_fact(options.model), options_fact(verb)},
                            Layouts::either_replicated);
+  options.generate.connectivity =
+      options.run.resolve(model::read_config(options.model + "/config.json"));
   const model::Model model =
-      load(options.model, options.run, model::Residence::copied, ranks.share, ranks.leads());
+      load(options.model, options.run, model::Residence::copied,
+           ranks.share_of_prefill(options.generate.connectivity), ranks.leads());
   const bool has_tokenizer =
       std::filesystem::exists(std::filesystem::path(options.model) / "tokenizer.json");
   std::optional<io::Tokenizer> tokenizer;
@@ -116,7 +119,6 @@ void run(const CLI::App& verb, Options& options) {
   for (const std::string& text : options.prompt_tokens) prompts.push_back(parse_tokens(text));
   for (const std::string& text : options.prompts)
     prompts.push_back(encode_prompt(options, text, *tokenizer));
-  options.generate.connectivity = options.run.resolve(model.config);
   options.generate.ranks = ranks.experts;
   // Ranks that have all tokens get the same ones without a word to each other.
   if (!ranks.replicated()) options.generate.group = ranks.grid.world;

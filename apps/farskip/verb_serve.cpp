@@ -66,9 +66,11 @@ void run(const CLI::App& verb, Options& options) {
   const Ranks ranks =
       join(options.run, {checkpoint_fact(options.model), options_fact(verb, kEngineGroup)},
            Layouts::either_replicated);
+  options.engine.connectivity =
+      options.run.resolve(model::read_config(options.model + "/config.json"));
   const model::Model model =
-      load(options.model, options.run, model::Residence::copied, ranks.share, ranks.leads());
-  options.engine.connectivity = options.run.resolve(model.config);
+      load(options.model, options.run, model::Residence::copied,
+           ranks.share_of_prefill(options.engine.connectivity), ranks.leads());
   options.engine.reuse_prefixes = !options.no_prefix_reuse;
   options.engine.ranks = ranks.experts;
   options.engine.group = ranks.grid.world;

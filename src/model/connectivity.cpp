@@ -89,6 +89,12 @@ LayerConnectivity Connectivity::layer(int64_t index) const {
           kind_ == ConnectivityKind::farskip || kind_ == ConnectivityKind::moe_only};
 }
 
+bool Connectivity::ends_partial() const {
+  if (depth_ < 2) return false;
+  const LayerConnectivity before = layer(depth_ - 2);
+  return before.attention_partial && before.mlp_outdated && layer(depth_ - 1).attention_partial;
+}
+
 std::string Connectivity::describe() const {
   if (is_regular()) return "regular";
   return util::concat(to_string(kind_), ", layers ", range_.begin, ":", range_.end, " of ", depth_);

@@ -50,6 +50,8 @@ class Connectivity {
     return kind_ == ConnectivityKind::regular || range_.begin >= range_.end;
   }
   LayerConnectivity layer(int64_t index) const;
+  /// Whether both of the last two layers' attention and the MLP before the last are converted.
+  bool ends_partial() const;
   /// One line for people: "farskip, layers 0:27 of 27".
   std::string describe() const;
 

@@ -155,21 +155,22 @@ Model random_model(const ModelConfig& config, at::ScalarType dtype, uint64_t see
   model.config = local_config(config, share);
   model.dtype = dtype;
   const auto own = bind(model.weights, config, share);
-  auto next = own.begin();
   const auto generator = at::detail::createCPUGenerator(seed);
   Weights all;
   for (const Binding& binding : bind(all, config)) {  // the same draws for every share
     at::Tensor value = at::zeros(binding.shape);
     if (binding.role == Role::matrix) value.normal_(0, config.initializer_range, generator);
     if (binding.role == Role::norm) value.fill_(1);
-    if (next == own.end() || next->name != binding.name) continue;  // another rank's
-    const at::Tensor held =
-        at::empty(next->shape, at::TensorOptions(held_dtype(binding, dtype)).device(device));
     std::map<std::string, const Piece*> drawn;
     for (const Piece& piece : binding.pieces) drawn[piece.name] = &piece;
-    for (const Piece& piece : next->pieces)
-      next->view(held, piece).copy_(piece.held(binding.view(value, *drawn.at(piece.name))));
-    (next++)->parameter->value = held;
+    for (const Binding& found : own) {  // none is another rank's
+      if (found.name != binding.name) continue;
+      const at::Tensor held =
+          at::empty(found.shape, at::TensorOptions(held_dtype(binding, dtype)).device(device));
+      for (const Piece& piece : found.pieces)
+        found.view(held, piece).copy_(piece.held(binding.view(value, *drawn.at(piece.name))));
+      found.parameter->value = held;
+    }
   }
   tie(model);
   return model;

@@ -37,8 +37,8 @@ class Table {
     add(weight, name + ".weight", {out, in}, Role::matrix, cut);
     if (bias) add(*bias, name + ".bias", {out}, Role::bias, cut.dim == 0 ? cut : Cut{});
   }
-  void mlp(MlpWeights& mlp, const std::string& name, int64_t width, int64_t hidden) {
-    const Fraction& part = share_.tensor;
+  void mlp(MlpWeights& mlp, const std::string& name, int64_t width, int64_t hidden,
+           const Fraction& part) {
     const std::string gate = name + ".gate_proj.weight", up = name + ".up_proj.weight";
     Binding gate_up{&mlp.gate_up, gate, {2 * part.size(width), hidden}};
     gate_up.pieces = {{gate, {width, hidden}, rows(part)},
@@ -104,8 +104,8 @@ void bind_attention(Table& table, AttentionWeights& w, const AttentionConfig& c,
                    name + ".o_proj", hidden, c.heads * c.v_dim, columns(part));
 }
 
-void bind_moe(Table& table, MoeWeights& w, const MoeConfig& c, int64_t hidden,
-              const std::string& name) {
+void bind_moe(Table& table, MoeWeights& w, const MoeConfig& c, const Fraction& part, bool end,
+              int64_t hidden, const std::string& name) {
   const bool wide = !c.router.in_model_dtype;
   table.add(w.router, name + ".gate.weight", {c.router.experts, hidden}).wide = wide;
   if (c.router.selection == ExpertSelection::group_top2_biased)
@@ -114,7 +114,9 @@ void bind_moe(Table& table, MoeWeights& w, const MoeConfig& c, int64_t hidden,
              Role::correction)
         .wide = true;
   table.experts(w, name + ".experts", c.router.experts, c.expert_width, hidden);
-  if (c.shared_width > 0) table.mlp(w.shared, name + ".shared_experts", c.shared_width, hidden);
+  if (c.shared_width == 0) return;
+  table.mlp(w.shared, name + ".shared_experts", c.shared_width, hidden, part);
+  if (end) table.mlp(w.whole_shared, name + ".shared_experts", c.shared_width, hidden, {});
 }
 
 }  // namespace
@@ -147,6 +149,8 @@ std::vector<Binding> bind(Weights& weights, const ModelConfig& config, const Sha
   table.add(weights.embedding, "model.embed_tokens.weight", words, Role::matrix,
             rows(share.embedding));
   are_of(-1);
+  const bool latents = config.layers.back().attention.kind == AttentionKind::mla;
+  const int64_t end = share.divided_end && latents ? config.depth() - 2 : -1;
   for (int64_t k = 0; k < config.depth(); ++k) {
     LayerWeights& layer = weights.layers[k];
     const LayerConfig& c = config.layers[k];
@@ -156,9 +160,9 @@ std::vector<Binding> bind(Weights& weights, const ModelConfig& config, const Sha
                    name + ".self_attn");
     table.norm(layer.mlp_norm, name + ".post_attention_layernorm", config.hidden);
     if (c.moe) {
-      bind_moe(table, layer.moe, *c.moe, config.hidden, name + ".mlp");
+      bind_moe(table, layer.moe, *c.moe, share.tensor, k == end, config.hidden, name + ".mlp");
     } else {
-      table.mlp(layer.dense, name + ".mlp", c.dense_width, config.hidden);
+      table.mlp(layer.dense, name + ".mlp", c.dense_width, config.hidden, share.tensor);
     }
     are_of(k);
   }

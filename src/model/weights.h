@@ -33,6 +33,7 @@ struct MoeWeights {
   Parameter gate_up;     ///< [experts, 2 width, hidden]
   Parameter down;        ///< [experts, hidden, width]
   MlpWeights shared;
+  MlpWeights whole_shared;  ///< see Share::divided_end
 };
 
 struct LayerWeights {

@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "comm/rank_sum.h"
 #include "schedule/tensor_layer.h"
 
 namespace farskip::schedule {
@@ -77,7 +78,7 @@ class ReplicatedLayer : public TensorLayer {
     if (most == 1 || (routes_all() && !together))
       return split(tokens(), ranks.waves_of(tokens(), most));
     if (together) return split(tokens(), ranks.waves_of(tokens(), 2 * most));
-    return split(tokens(), ranks.waves_of(2 * tokens(), 4 * most));
+    return many_waves();
   }
 
   /// What attention gives, wave by wave in their order, computed when it is asked for.
@@ -119,6 +120,7 @@ class ReplicatedLayer : public TensorLayer {
 
   /// The sum of the routed experts' outputs, which travels under the next layer's attention.
   model::RoutedOutput reduce_experts(const model::Dispatched& sent) {
+    if (layers_after() == 2 && ends_divided()) return scatter_experts(sent);
     std::vector<comm::Pending> sums;
     expert_columns(sent, message_bytes(sent.h), [&](const at::Tensor& columns, int64_t pieces) {
       sums.push_back(
@@ -138,13 +140,16 @@ class ReplicatedLayer : public TensorLayer {
 
   /// Whether all that is left to do after this layer is the last one's work on few tokens, for
   /// which it needs of the others what latent attention keeps of them: less than what comes in.
-  bool latents_follow() const {
-    const at::Tensor& asked = options().rows;
-    if (!ending() || ending()->attention.kind != model::AttentionKind::mla || !asked.defined() ||
-        !options().cache || options().on_residual || tokens() < options().ranks.wave_tokens)
-      return false;
-    const model::AttentionConfig& a = ending()->attention;
-    return tokens() * (hidden() - a.kv_rank - a.rope_dim) > 2 * asked.numel() * hidden();
+  bool latents_follow() const { return layers_after() == 1 && ends_with_latents(); }
+  /// Whether the tokens are divided from what comes in on: its routed part need not be known to all
+  /// ranks either, if each has the whole shared experts for its tokens, or there are none.
+  bool divides_tokens() const { return layers_after() == 1 && ends_divided(); }
+  /// The whole sum of the shared experts, of the tokens that this rank goes on with; rows of others
+  /// are zeros, which nobody reads.
+  at::Tensor shared_of_own(const model::Dispatched& sent) {
+    const at::Tensor own = end_tokens().select(0, group().rank());
+    const at::Tensor h = sent.all.index_select(0, own);
+    return at::zeros_like(sent.all).index_copy_(0, own, TensorLayer::shared(h, whole_shared()));
   }
 
   /// reduce() where latents_follow(): each rank gets the sums of some of a wave's tokens, and all
@@ -153,31 +158,23 @@ class ReplicatedLayer : public TensorLayer {
   model::ResidualStream::Scattered reduce_scatter(comm::MessageName::Part part,
                                                   const std::vector<Wave>& waves,
                                                   const Make& make) const {
-    const model::ExpertRanks& ranks = options().ranks;
-    const comm::Group& group = ranks.reducer->group();
     const at::Tensor& rows = options().rows;
     at::Tensor asked;
-    model::ResidualStream::Scattered scattered;
+    model::ResidualStream::Scattered sums;
     for (const Wave& wave : waves) {
       const at::Tensor x = make(wave), first = rows - wave.begin;
       if (!asked.defined()) asked = x.new_empty({rows.numel(), x.size(1)});
       const at::Tensor here = first.ge(0).logical_and(first.lt(wave.count)).nonzero().squeeze(1);
       asked.index_copy_(0, here, x.index_select(0, first.index_select(0, here)));
-      const int64_t chunk = std::ssize(scattered.parts);
+      const int64_t chunk = std::ssize(sums.parts);
       if (chunk + 1 == std::ssize(waves))
-        scattered.kept.emplace(launched(part, std::ssize(waves), asked));
-      // The last token stands in where there are not as many for every rank.
-      const int64_t each = (wave.count + group.size() - 1) / group.size();
-      const at::Tensor tokens =
-          at::arange(each * group.size(), rows.options()).clamp_max(wave.count - 1);
-      scattered.parts.push_back(
-          {wave.begin, wave.count, tokens.narrow(0, group.rank() * each, each) + wave.begin,
-           ranks.launched(ranks.reducer->reduce_scatter(
-               {.layer = index(), .part = part, .chunk = waves.size() > 1 ? chunk : -1},
-               tokens.numel() == wave.count ? x : x.index_select(0, tokens),
-               ranks.wire.value_or(x.scalar_type())))});
+        sums.kept.emplace(launched(part, std::ssize(waves), asked));
+      const at::Tensor tokens = divided(wave), all = tokens.flatten() - wave.begin;
+      sums.parts.push_back({wave.begin, wave.count, tokens.select(0, group().rank()),
+                            scattered(part, waves.size() > 1 ? chunk : -1,
+                                      all.numel() == wave.count ? x : x.index_select(0, all))});
     }
-    return scattered;
+    return sums;
   }
 
   template <class Make>
@@ -188,6 +185,59 @@ class ReplicatedLayer : public TensorLayer {
   }
 
  private:
+  const comm::Group& group() const { return options().ranks.reducer->group(); }
+  bool ends_with_latents() const {
+    const at::Tensor& asked = options().rows;
+    const model::AttentionConfig& a = model().config.layers.back().attention;
+    if (a.kind != model::AttentionKind::mla || !asked.defined() || !options().cache ||
+        options().on_residual || tokens() < options().ranks.wave_tokens)
+      return false;
+    return tokens() * (hidden() - a.kv_rank - a.rope_dim) > 2 * asked.numel() * hidden();
+  }
+  const model::MlpWeights& whole_shared() const {
+    return model().weights.layers[model().config.depth() - 2].moe.whole_shared;
+  }
+  bool ends_divided() const {
+    const auto& moe = model().config.layers[model().config.depth() - 2].moe;
+    return ends_with_latents() && options().connectivity.ends_partial() && moe &&
+           (moe->shared_width == 0 || whole_shared().down.value.defined());
+  }
+  /// The waves of a layer whose experts work on few tokens.
+  std::vector<Wave> many_waves() const {
+    const model::ExpertRanks& ranks = options().ranks;
+    const int64_t most = ranks.waves;
+    return split(tokens(), most == 1 ? 1 : ranks.waves_of(2 * tokens(), 4 * most));
+  }
+  /// Which of a wave's tokens each rank goes on with, int64 [ranks, n]. The last token stands in
+  /// where there are not as many for every rank.
+  at::Tensor divided(const Wave& wave) const {
+    const int64_t size = group().size(), each = (wave.count + size - 1) / size;
+    const at::Tensor tokens = at::arange(each * size, options().rows.options());
+    return (tokens.clamp_max(wave.count - 1) + wave.begin).view({size, each});
+  }
+  /// The same of all tokens, and those asked for, which every rank goes on with.
+  at::Tensor end_tokens() const {
+    std::vector<at::Tensor> tokens;
+    for (const Wave& wave : many_waves()) tokens.push_back(divided(wave));
+    tokens.push_back(options().rows.expand({group().size(), -1}));
+    return at::cat(tokens, 1);
+  }
+  /// reduce_experts() before a layer that divides its tokens: of others, rows are zeros.
+  model::RoutedOutput scatter_experts(const model::Dispatched& sent) {
+    const at::Tensor tokens = end_tokens(), all = tokens.flatten();
+    std::vector<comm::Pending> sums;
+    expert_columns(sent, message_bytes(sent.h) / group().size(),
+                   [&](const at::Tensor& columns, int64_t pieces) {
+                     sums.push_back(scattered(comm::MessageName::Part::routed,
+                                              pieces > 1 ? std::ssize(sums) : -1,
+                                              columns.index_select(0, all)));
+                   });
+    return model::RoutedOutput(comm::finished(
+        comm::joined(std::move(sums)),
+        [own = tokens.select(0, group().rank()), n = this->tokens()](const at::Tensor& sum) {
+          return sum.new_zeros({n, sum.size(1)}).index_copy_(0, own, sum);
+        }));
+  }
   static std::vector<Wave> split(int64_t tokens, int64_t count) {
     std::vector<Wave> waves;
     for (int64_t w = 0; w < count; ++w) {
@@ -199,6 +249,12 @@ class ReplicatedLayer : public TensorLayer {
   comm::Pending launched(comm::MessageName::Part part, int64_t chunk, const at::Tensor& x) const {
     const model::ExpertRanks& ranks = options().ranks;
     return ranks.launched(ranks.reducer->all_reduce(
+        {.layer = index(), .part = part, .chunk = chunk}, x, ranks.wire.value_or(x.scalar_type())));
+  }
+  /// Of x [ranks n, ...], of whose sum this rank gets its n rows.
+  comm::Pending scattered(comm::MessageName::Part part, int64_t chunk, const at::Tensor& x) const {
+    const model::ExpertRanks& ranks = options().ranks;
+    return ranks.launched(ranks.reducer->reduce_scatter(
         {.layer = index(), .part = part, .chunk = chunk}, x, ranks.wire.value_or(x.scalar_type())));
   }
 };

@@ -27,7 +27,9 @@ namespace farskip::schedule {
 /// what make(wave) gives, each launched as soon as it is made, reduce_last(name, waves, make) ->
 /// the same of what the next layer's attention reads last, scattered where that is enough for it,
 /// and attention_prepare(stream) of a scattered stream, reduce_experts(sent) -> the pending sum of
-/// what experts(sent) gives. A wave offers begin, count and of(x), its rows.
+/// what experts(sent) gives, divides_tokens() -> whether shared_of_own(sent) gives their whole sum
+/// of this rank's tokens, with which alone it goes on. A wave offers begin, count and of(x), its
+/// rows.
 template <class Layer, class Stream>
 void run_replicated_layer(Layer& layer, model::LayerConnectivity reads, bool partial_next,
                           Stream& stream) {
@@ -62,14 +64,17 @@ void run_replicated_layer(Layer& layer, model::LayerConnectivity reads, bool par
   };
 
   if (covered) {
-    // Without shared experts, attention's message leaves before anything is waited for.
-    auto near = has_shared ? decltype(layer.reduce_last(attention, waves, of_attention)){}
-                           : layer.reduce_last(attention, waves, of_attention);
+    // If nothing is to be added to it, attention's message leaves before anything is waited for.
+    const bool alone = !has_shared || layer.divides_tokens();
+    auto near = alone ? layer.reduce_last(attention, waves, of_attention)
+                      : decltype(layer.reduce_last(attention, waves, of_attention)){};
     const auto sent = layer.dispatch(stream.full());
-    if (has_shared)
+    if (!alone)
       near = layer.reduce_last(merged, waves, [&](const auto& wave) {
         return with_attention(wave, [&] { return layer.shared(sent, wave); });
       });
+    else if (has_shared)
+      stream.add(layer.shared_of_own(sent));
     stream.add_near(std::move(near), /*together=*/by_experts);
     return stream.add_routed(layer.reduce_experts(sent), layer.routed_rows());
   }

@@ -28,16 +28,16 @@ class TensorLayer {
         again_(again),
         norm_eps_(model.config.norm_eps),
         config_(model.config.layers[index]),
-        ending_(index + 2 == model.config.depth() ? &model.config.layers.back() : nullptr),
         weights_(model.weights.layers[index]),
-        share_(model.share),
+        model_(model),
         attention_(attention),
         options_(options) {
     // What the last layer reads of all tokens is then without this layer's routed output.
-    const bool partial_next = ending_ && options.connectivity.layer(index + 1).attention_partial;
+    const bool partial_next =
+        layers_after() == 1 && options.connectivity.layer(index + 1).attention_partial;
     const bool own = !options.ranks.reducer || options.connectivity.layer(index).mlp_outdated;
     const bool told = !options.ranks.courier || options.ranks.gathers();
-    if (index + 1 == model.config.depth())
+    if (layers_after() == 0)
       rows_ = options.rows;
     else if (partial_next && own && told && is_moe() && !options.on_residual)
       routed_rows_ = options.rows;
@@ -193,9 +193,10 @@ class TensorLayer {
     }
   }
   at::Tensor shared(const model::Dispatched& sent) { return shared(sent.all); }
-  at::Tensor shared(const at::Tensor& h) {
+  at::Tensor shared(const at::Tensor& h) { return shared(h, weights_.moe.shared); }
+  at::Tensor shared(const at::Tensor& h, const model::MlpWeights& weights) {
     enter(Part::shared);
-    return marked(model::mlp(h, weights_.moe.shared), Part::shared);
+    return marked(model::mlp(h, weights), Part::shared);
   }
   /// The tokens that have routed experts; undefined: all.
   const at::Tensor& routed_rows() const { return routed_rows_; }
@@ -238,8 +239,8 @@ class TensorLayer {
     return x.numel() *
            static_cast<int64_t>(c10::elementSize(options_.ranks.wire.value_or(x.scalar_type())));
   }
-  /// The last layer, where it comes next; else null.
-  const model::LayerConfig* ending() const { return ending_; }
+  const model::Model& model() const { return model_; }
+  int64_t layers_after() const { return model_.config.depth() - 1 - index_; }
   /// Tokens that the layer works on after attention.
   int64_t tokens() const { return rows_.defined() ? rows_.numel() : attention_.batch.size(); }
 
@@ -258,7 +259,7 @@ class TensorLayer {
     model::DispatchOptions options{options_.ranks, index_, chunks_};
     options.kept = options_.recompute;
     if (again_) options.again = again_->exchanges;
-    options.own = share_.experts;
+    options.own = model_.share.experts;
     if (options_.ranks.gathers())
       options.counts =
           routes_asked_ ? options_.ranks.counts->asked() : options_.ranks.counts->tokens();
@@ -354,9 +355,8 @@ class TensorLayer {
   const LayerTrace* again_;
   double norm_eps_;
   const model::LayerConfig& config_;
-  const model::LayerConfig* ending_;
   const model::LayerWeights& weights_;
-  const model::Share& share_;
+  const model::Model& model_;
   const model::AttentionContext& attention_;
   const ForwardOptions& options_;
   at::Tensor rows_;            ///< int64, those asked for; undefined: all

@@ -1,5 +1,6 @@
 // All tokens on every rank: long messages, and the last layers of a pass whose hidden states are
 // asked for some tokens alone.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -55,6 +56,8 @@ TEST(ReplicatedPrefill, LongSumsGoInParts) {
     const at::Tensor rows =
         at::tensor({int64_t{23}, int64_t{47}, kRows * kLength - 1, int64_t{100}});
     found.clear();
+    log.messages.clear();
+    reducer->record(&log);
     for (const auto execution : {Execution::overlapped, Execution::blocking})
       found.push_back(forward(
           model, batch,
@@ -62,6 +65,14 @@ TEST(ReplicatedPrefill, LongSumsGoInParts) {
            .ranks = {.execution = execution, .waves = 2, .wave_tokens = 32, .reducer = reducer},
            .cache = &cache,
            .rows = rows}));
+    reducer->record(nullptr);
+    pieces = 0;
+    for (const comm::Message& message : log.messages)  // those tokens beside half of all
+      if (message.name.part == MessagePart::routed && message.name.layer == 1) {
+        EXPECT_EQ(message.bytes, (kRows * kLength / 2 + 4) * 18 * 4);
+        ++pieces;
+      }
+    EXPECT_EQ(pieces, 2 * 2);
     EXPECT_LT(relative_error(found[0], expected.index_select(0, rows)), 1e-4);
     EXPECT_TRUE(found[0].equal(found[1]));
   });
@@ -109,11 +120,21 @@ bool has_latents(const comm::MessageLog& log) {
   });
 }
 
+int64_t routed_bytes(const comm::MessageLog& log, int64_t layer) {
+  int64_t bytes = 0;
+  for (const comm::Message& message : log.messages)
+    if (message.name.part == MessagePart::routed && message.name.layer == layer)
+      bytes += message.bytes;
+  return bytes;
+}
+
 TEST(ReplicatedPrefill, TheLastLayerGetsLatentsAndTheRowsThatAreAskedFor) {
-  for (const std::string name : {"deepseek_v2", "deepseek_v2_qlora_groups", "moonlight"})
+  const char* alone = "moonlight, without shared experts";
+  for (const std::string name : {"deepseek_v2", "deepseek_v2_qlora_groups", "moonlight", alone})
     for (const std::string connectivity : kVariants) {
       SCOPED_TRACE(name + ", " + connectivity);
-      const SharedModel shared(name);
+      const SharedModel shared(name.substr(0, name.find(',')), 0, name != alone);
+      const auto config = model::read_config(shared.directory() / "config.json");
       const auto load = [&](const model::Share& share) {
         return model::load_model(shared.directory(), at::kDouble, at::kCPU,
                                  model::Residence::copied, share);
@@ -121,22 +142,36 @@ TEST(ReplicatedPrefill, TheLastLayerGetsLatentsAndTheRowsThatAreAskedFor) {
       const Prefill one = prefill(load({}), connectivity, {});
       const int64_t size = connectivity == "farskip" || connectivity == "regular" ? 4 : 2;
       Rendezvous::threads(size, [&](Rendezvous& rendezvous) {
-        const model::Model model = load(replicated_share(rendezvous.rank(), size, size));
-        std::vector<Prefill> found;
-        for (const auto execution : {Execution::blocking, Execution::overlapped}) {
+        const auto run = [&](const model::Model& model, Execution execution) {
           model::ExpertRanks ranks{.execution = execution, .waves = 2, .wave_tokens = 8};
           ranks.reducer = std::make_shared<comm::Reducer>(comm::delayed(
               rendezvous.all(), 5 + rendezvous.rank(), std::chrono::microseconds(500)));
-          found.push_back(prefill(model, connectivity, ranks));
+          return prefill(model, connectivity, ranks);
+        };
+        std::vector<Prefill> found;
+        std::vector<int64_t> bytes;  // of the last sum of experts that all tokens have
+        for (const bool divided : {false, true}) {
+          const model::Model model = load(replicated_share(rendezvous.rank(), size, size, divided));
+          found.push_back(run(model, Execution::blocking));
+          found.push_back(run(model, Execution::overlapped));
+          EXPECT_TRUE(found.back().asked.equal(found[found.size() - 2].asked));
+          EXPECT_TRUE(found.back().next.equal(found[found.size() - 2].next));
+          bytes.push_back(routed_bytes(found.back().chunks[0], model.config.depth() - 3));
         }
+        // Of 33 tokens a quarter of each of eight waves, rounded up. Without shared experts no rank
+        // needs more than it has.
+        const int64_t whole = 3 * 33 * config.hidden * 8, part = 3 * 9 * config.hidden * 8;
+        const auto& moe = config.layers[config.depth() - 2].moe;
+        if (connectivity == "farskip" && moe)
+          EXPECT_THAT(bytes, testing::ElementsAre(name == alone ? part : whole, part));
+        else
+          EXPECT_EQ(bytes[0], bytes[1]);
         for (const Prefill& many : found) {
           EXPECT_LT(relative_error(many.asked, one.asked), 1e-9);
           EXPECT_LT(relative_error(many.next, one.next), 1e-9);
-          EXPECT_TRUE(many.asked.equal(found.front().asked));
-          EXPECT_TRUE(many.next.equal(found.front().next));
           // With attention alone, more than one sum of experts is left for the last layer.
           const bool latents =
-              connectivity != "attention" || !model.config.layers[model.config.depth() - 2].moe;
+              connectivity != "attention" || !config.layers[config.depth() - 2].moe;
           EXPECT_EQ(has_latents(many.chunks[0]), latents);
           EXPECT_EQ(has_latents(many.chunks[1]), latents);
           EXPECT_FALSE(has_latents(many.chunks[2]));
