@@ -34,13 +34,14 @@ inline Tensors golden_values(const std::string& name) {
   return io::read_safetensors(golden_directory(name) / "golden.safetensors");
 }
 
-/// "regular", "farskip", "attention", "moe", or "farskip.last2".
+/// "regular", "farskip", "attention", "moe", or one of these and its layers: "farskip.last2",
+/// "farskip.:-1".
 inline model::Connectivity variant(const std::string& text, int64_t depth) {
   const auto dot = text.find('.');
   const auto kind = model::parse_connectivity_kind(text.substr(0, dot));
-  const auto range = dot == std::string::npos ? model::LayerRange{0, depth}
-                                              : model::parse_layer_range("last:2", depth);
-  return {kind, range, depth};
+  if (dot == std::string::npos) return {kind, {0, depth}, depth};
+  const std::string range = text.substr(dot + 1);
+  return {kind, model::parse_layer_range(range == "last2" ? "last:2" : range, depth), depth};
 }
 inline constexpr const char* kVariants[] = {"regular", "farskip", "attention", "moe",
                                             "farskip.last2"};
