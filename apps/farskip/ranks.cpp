@@ -153,7 +153,8 @@ model::Share replicated_share(int64_t rank, int64_t size, int64_t ep, bool shard
 
 model::Share Ranks::share_of_prefill(const model::Connectivity& connectivity) const {
   model::Share found = share;
-  found.divided_end = replicated() && connectivity.ends_partial();
+  found.all_keys = replicated();
+  found.whole_shared = replicated() && connectivity.ends_partial();
   return found;
 }
 

@@ -38,8 +38,8 @@ std::string to_string(MessageName::Part part) {
       return "MLP";
     case routed:
       return "routed experts";
-    case latents:
-      return "latents";
+    case keys:
+      return "keys";
     case logits:
       return "logits";
     case gradients:

@@ -22,12 +22,12 @@ struct MessageName {
     // Sums over ranks that have a part of every matrix each (replicated tokens):
     embedding,
     attention,
-    merged,   ///< attention and the shared experts, or the dense MLP beside it
-    shared,   ///< the shared experts alone
-    mlp,      ///< the dense MLP alone
-    routed,   ///< the routed experts, or all experts
-    latents,  ///< of latent attention, gathered where every rank has those of some tokens
-    logits,   ///< gathered
+    merged,  ///< attention and the shared experts, or the dense MLP beside it
+    shared,  ///< the shared experts alone
+    mlp,     ///< the dense MLP alone
+    routed,  ///< the routed experts, or all experts
+    keys,    ///< and values, or latents, gathered where every rank has those of some tokens
+    logits,  ///< gathered
     // Between the passes of training:
     gradients,
     weights

@@ -44,12 +44,14 @@ at::Tensor grouped_queries(const at::Tensor& hq, const AttentionWeights& w,
   return model::rope(q, rope.cos, rope.sin, c.rope.interleaved);
 }
 
-void grouped_keys(PreparedAttention& prepared, const at::Tensor& h, const AttentionWeights& w,
-                  const AttentionConfig& c, const RopeTable& rope) {
-  at::Tensor k = split_heads(linear(h, w.k, w.k_bias), c.kv_heads);
-  if (c.qk_norm) k = rms_norm(k, w.k_norm, c.norm_eps);
+/// Of the heads that w has.
+void grouped_keys(PreparedAttention& prepared, const at::Tensor& h, const KeyValueWeights& w,
+                  const Parameter& norm, const AttentionConfig& c, const RopeTable& rope) {
+  const int64_t heads = w.v.value.size(0) / c.v_dim;
+  at::Tensor k = split_heads(linear(h, w.k, w.k_bias), heads);
+  if (c.qk_norm) k = rms_norm(k, norm, c.norm_eps);
   prepared.k = model::rope(k, rope.cos, rope.sin, c.rope.interleaved);
-  prepared.v = split_heads(linear(h, w.v, w.v_bias), c.kv_heads);
+  prepared.v = split_heads(linear(h, w.v, w.v_bias), heads);
 }
 
 /// Rows of a cache tensor [pages, page_tokens, heads, dim], one a token.
@@ -97,23 +99,38 @@ Queries queries_of(const Batch& batch, const RopeTable& rope, const at::Tensor& 
 void prepare_keys(PreparedAttention& prepared, const at::Tensor& h, const AttentionWeights& weights,
                   const AttentionConfig& config, const AttentionContext& context, int64_t begin) {
   const RopeTable rope = rows_of(context.rope, begin, h.size(0));
-  (config.kind == AttentionKind::mla ? latent_keys : grouped_keys)(prepared, h, weights, config,
-                                                                   rope);
+  if (config.kind == AttentionKind::mla)
+    latent_keys(prepared, h, weights, config, rope);
+  else
+    grouped_keys(prepared, h, weights.kv, weights.k_norm, config, rope);
   if (context.cache)
     keep(prepared, config, *context.cache, context.cache_rows.narrow(0, begin, h.size(0)));
 }
 
-at::Tensor latents_of(const at::Tensor& h, const at::Tensor& rows, const AttentionWeights& weights,
-                      const AttentionConfig& config, const AttentionContext& context) {
+at::Tensor keys_of(const at::Tensor& h, const at::Tensor& rows, const AttentionWeights& weights,
+                   const AttentionConfig& config, const AttentionContext& context) {
+  const RopeTable rope{context.rope.cos.index_select(0, rows),
+                       context.rope.sin.index_select(0, rows)};
   PreparedAttention prepared;
-  latent_keys(prepared, h, weights, config,
-              {context.rope.cos.index_select(0, rows), context.rope.sin.index_select(0, rows)});
-  return at::cat({prepared.latent, prepared.k_rope.squeeze(1)}, 1);
+  if (config.kind == AttentionKind::mla) {
+    latent_keys(prepared, h, weights, config, rope);
+    return at::cat({prepared.latent, prepared.k_rope.squeeze(1)}, 1);
+  }
+  grouped_keys(prepared, h, weights.all_kv, weights.k_norm, config, rope);
+  return at::cat({prepared.k.flatten(1), prepared.v.flatten(1)}, 1);
 }
 
-void keep_latents(const at::Tensor& latents, const AttentionContext& context, int64_t begin) {
-  kernels::put_rows(cache_rows(context.cache->keys), 0,
-                    context.cache_rows.narrow(0, begin, latents.size(0)), latents);
+void keep_keys(const at::Tensor& keys, const AttentionConfig& all, const Fraction& tensor,
+               const AttentionContext& context, int64_t begin) {
+  const at::Tensor rows = context.cache_rows.narrow(0, begin, keys.size(0));
+  const at::Tensor cache = cache_rows(context.cache->keys);
+  if (all.kind == AttentionKind::mla) return kernels::put_rows(cache, 0, rows, keys);
+  const Fraction own = kv_heads(all, tensor);
+  const int64_t first = own.begin(all.kv_heads), heads = own.size(all.kv_heads);
+  kernels::put_rows(cache, 0, rows, columns(keys, first * all.qk_dim(), heads * all.qk_dim()));
+  kernels::put_rows(
+      cache_rows(context.cache->values), 0, rows,
+      columns(keys, all.kv_heads * all.qk_dim() + first * all.v_dim, heads * all.v_dim));
 }
 
 void prepare_queries(PreparedAttention& prepared, const at::Tensor& h,

@@ -47,11 +47,14 @@ void prepare_keys(PreparedAttention& prepared, const at::Tensor& h, const Attent
 void prepare_queries(PreparedAttention& prepared, const at::Tensor& h,
                      const AttentionWeights& weights, const AttentionConfig& config,
                      const AttentionContext& context, int64_t begin = 0);
-/// What latent attention keeps of some of the batch's rows, int64 [n], whose normed inputs are h
-/// [n, hidden] -> [n, kv_rank + rope]; and its way to the cache, from row `begin` on.
-at::Tensor latents_of(const at::Tensor& h, const at::Tensor& rows, const AttentionWeights& weights,
-                      const AttentionConfig& config, const AttentionContext& context);
-void keep_latents(const at::Tensor& latents, const AttentionContext& context, int64_t begin);
+/// What caches keep of some of the batch's rows, int64 [n], whose normed inputs are h [n, hidden]
+/// -> [n, width]: latents, or keys and then values of all heads (AttentionWeights::all_kv).
+at::Tensor keys_of(const at::Tensor& h, const at::Tensor& rows, const AttentionWeights& weights,
+                   const AttentionConfig& config, const AttentionContext& context);
+/// Its way to the cache, from row `begin` on, of the whole attention `all` for a rank that has
+/// `tensor` of its heads.
+void keep_keys(const at::Tensor& keys, const AttentionConfig& all, const Fraction& tensor,
+               const AttentionContext& context, int64_t begin);
 /// Of rows that follow one another.
 PreparedAttention joined(const std::vector<PreparedAttention>& parts);
 

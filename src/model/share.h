@@ -25,9 +25,9 @@ struct Share {
   Fraction tensor;        ///< attention's heads; hidden layers of shared experts and dense MLPs
   Fraction embedding;     ///< rows: the vocabulary
   Fraction head;          ///< rows
-  /// Where the last layer keeps latents, the shared experts of the layer before it whole as well:
-  /// in a prefill each rank works with them on some tokens (ReplicatedLayer::divides_tokens).
-  bool divided_end = false;
+  // For the end of a prefill, where each rank works on some tokens (ReplicatedLayer::keys_follow):
+  bool all_keys = false;      ///< gqa: keys and values of all heads of the last layer as well
+  bool whole_shared = false;  ///< the whole shared experts of the layer before it as well
 
   /// Training: rank r of N has experts r E / N to (r + 1) E / N, and everything else.
   static Share of_experts(int64_t rank, int64_t size) { return {.experts = {rank, size}}; }

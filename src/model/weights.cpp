@@ -68,16 +68,23 @@ class Table {
   const Share& share_;
 };
 
+void bind_keys_values(Table& table, KeyValueWeights& w, const AttentionConfig& c, Cut cut,
+                      int64_t hidden, const std::string& name) {
+  const auto biased = [&](Parameter& bias) { return c.qkv_bias ? &bias : nullptr; };
+  const int64_t heads = c.kv_heads;
+  table.projection(w.k, biased(w.k_bias), name + ".k_proj", heads * c.qk_dim(), hidden, cut);
+  table.projection(w.v, biased(w.v_bias), name + ".v_proj", heads * c.v_dim, hidden, cut);
+}
+
 void bind_attention(Table& table, AttentionWeights& w, const AttentionConfig& c,
-                    const Fraction& part, int64_t hidden, const std::string& name) {
+                    const Fraction& part, bool all_keys, int64_t hidden, const std::string& name) {
   const auto biased = [&](Parameter& bias) { return c.qkv_bias ? &bias : nullptr; };
   const Cut heads = rows(part);
   if (c.kind == AttentionKind::gqa) {
     const int64_t dim = c.qk_dim();
-    const Cut kv = rows(kv_heads(c, part));
     table.projection(w.q, biased(w.q_bias), name + ".q_proj", c.heads * dim, hidden, heads);
-    table.projection(w.k, biased(w.k_bias), name + ".k_proj", c.kv_heads * dim, hidden, kv);
-    table.projection(w.v, biased(w.v_bias), name + ".v_proj", c.kv_heads * c.v_dim, hidden, kv);
+    bind_keys_values(table, w.kv, c, rows(kv_heads(c, part)), hidden, name);
+    if (all_keys) bind_keys_values(table, w.all_kv, c, {}, hidden, name);
     if (c.qk_norm) {
       table.norm(w.q_norm, name + ".q_norm", dim);
       table.norm(w.k_norm, name + ".k_norm", dim);
@@ -104,8 +111,8 @@ void bind_attention(Table& table, AttentionWeights& w, const AttentionConfig& c,
                    name + ".o_proj", hidden, c.heads * c.v_dim, columns(part));
 }
 
-void bind_moe(Table& table, MoeWeights& w, const MoeConfig& c, const Fraction& part, bool end,
-              int64_t hidden, const std::string& name) {
+void bind_moe(Table& table, MoeWeights& w, const MoeConfig& c, const Fraction& part,
+              bool whole_shared, int64_t hidden, const std::string& name) {
   const bool wide = !c.router.in_model_dtype;
   table.add(w.router, name + ".gate.weight", {c.router.experts, hidden}).wide = wide;
   if (c.router.selection == ExpertSelection::group_top2_biased)
@@ -116,7 +123,7 @@ void bind_moe(Table& table, MoeWeights& w, const MoeConfig& c, const Fraction& p
   table.experts(w, name + ".experts", c.router.experts, c.expert_width, hidden);
   if (c.shared_width == 0) return;
   table.mlp(w.shared, name + ".shared_experts", c.shared_width, hidden, part);
-  if (end) table.mlp(w.whole_shared, name + ".shared_experts", c.shared_width, hidden, {});
+  if (whole_shared) table.mlp(w.whole_shared, name + ".shared_experts", c.shared_width, hidden, {});
 }
 
 }  // namespace
@@ -149,18 +156,20 @@ std::vector<Binding> bind(Weights& weights, const ModelConfig& config, const Sha
   table.add(weights.embedding, "model.embed_tokens.weight", words, Role::matrix,
             rows(share.embedding));
   are_of(-1);
-  const bool latents = config.layers.back().attention.kind == AttentionKind::mla;
-  const int64_t end = share.divided_end && latents ? config.depth() - 2 : -1;
+  // Of a last layer whose keys and values are as many numbers, all tokens get its input.
+  const bool divides = config.layers.back().attention.cache_width() < config.hidden;
   for (int64_t k = 0; k < config.depth(); ++k) {
     LayerWeights& layer = weights.layers[k];
     const LayerConfig& c = config.layers[k];
     const std::string name = util::concat("model.layers.", k);
     table.norm(layer.attention_norm, name + ".input_layernorm", config.hidden);
-    bind_attention(table, layer.attention, c.attention, share.tensor, config.hidden,
-                   name + ".self_attn");
+    const int64_t after = config.depth() - 1 - k;
+    bind_attention(table, layer.attention, c.attention, share.tensor,
+                   share.all_keys && divides && after == 0, config.hidden, name + ".self_attn");
     table.norm(layer.mlp_norm, name + ".post_attention_layernorm", config.hidden);
     if (c.moe) {
-      bind_moe(table, layer.moe, *c.moe, share.tensor, k == end, config.hidden, name + ".mlp");
+      bind_moe(table, layer.moe, *c.moe, share.tensor, share.whole_shared && divides && after == 1,
+               config.hidden, name + ".mlp");
     } else {
       table.mlp(layer.dense, name + ".mlp", c.dense_width, config.hidden, share.tensor);
     }

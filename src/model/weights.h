@@ -7,15 +7,22 @@
 
 namespace farskip::model {
 
+/// Of gqa: k [kv_heads dim, hidden], v [kv_heads v, hidden].
+struct KeyValueWeights {
+  Parameter k, k_bias, v, v_bias;
+};
+
 /// Shapes are those of the whole model; a rank with a share has fewer heads, widths and rows.
 struct AttentionWeights {
   // mla: q is [heads (nope + rope), hidden], or q_a [q_rank, hidden], norm and q_b instead.
-  // gqa: q [heads dim, hidden], k and v [kv_heads dim, hidden], norms [dim].
+  // gqa: q [heads dim, hidden], norms [dim].
   Parameter q, q_bias, q_norm;
   Parameter q_a, q_a_bias, q_a_norm, q_b;
   Parameter kv_a, kv_a_bias, kv_a_norm;  ///< [kv_rank + rope, hidden]: latent, rotary key
   Parameter kv_b;                        ///< [heads (nope + v), kv_rank]
-  Parameter k, k_bias, k_norm, v, v_bias;
+  KeyValueWeights kv;
+  KeyValueWeights all_kv;  ///< see Share::all_keys
+  Parameter k_norm;
   Parameter gate;  ///< [heads v, hidden]
   /// [hidden, heads v]; of the ranks that share the heads, whose outputs are added up, the first
   /// has the bias.
@@ -33,7 +40,7 @@ struct MoeWeights {
   Parameter gate_up;     ///< [experts, 2 width, hidden]
   Parameter down;        ///< [experts, hidden, width]
   MlpWeights shared;
-  MlpWeights whole_shared;  ///< see Share::divided_end
+  MlpWeights whole_shared;  ///< see Share::whole_shared
 };
 
 struct LayerWeights {

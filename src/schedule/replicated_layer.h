@@ -43,17 +43,17 @@ class ReplicatedLayer : public TensorLayer {
   }
 
   /// The same of a scattered input, which goes on with the tokens that the layer keeps: each rank
-  /// makes the latents of its tokens, and all get them for their caches.
+  /// makes the keys and values of its tokens, and all get them for their caches.
   template <class Stream>
   model::PreparedAttention attention_prepare(Stream& stream) {
     const model::ExpertRanks& ranks = options().ranks;
     std::vector<std::pair<Wave, comm::Pending>> waves;
     for (auto& part : stream.parts()) {
-      const at::Tensor own = latents(attention_norm(stream.partial(part)), part.tokens);
+      const at::Tensor own = keys_of(attention_norm(stream.partial(part)), part.tokens);
       waves.emplace_back(Wave{part.begin, part.count},
                          ranks.launched(ranks.reducer->all_gather(
                              {.layer = index(),
-                              .part = comm::MessageName::Part::latents,
+                              .part = comm::MessageName::Part::keys,
                               .chunk = stream.parts().size() > 1 ? std::ssize(waves) : -1},
                              own.to(ranks.wire.value_or(own.scalar_type())))));
     }
@@ -62,8 +62,9 @@ class ReplicatedLayer : public TensorLayer {
     const at::Tensor kept = attention_norm(stream.partial());
     attention_queries(prepared, kept);
     for (auto& [wave, pending] : waves)
-      model::keep_latents(pending.wait().narrow(0, 0, wave.count).to(kept.scalar_type()),
-                          attention(), wave.begin);
+      model::keep_keys(pending.wait().narrow(0, 0, wave.count).to(kept.scalar_type()),
+                       model().whole.layers.back().attention, model().share.tensor, attention(),
+                       wave.begin);
     return prepared;
   }
 
@@ -139,8 +140,8 @@ class ReplicatedLayer : public TensorLayer {
   }
 
   /// Whether all that is left to do after this layer is the last one's work on few tokens, for
-  /// which it needs of the others what latent attention keeps of them: less than what comes in.
-  bool latents_follow() const { return layers_after() == 1 && ends_with_latents(); }
+  /// which it needs of the others what its cache keeps of them: less than what comes in.
+  bool keys_follow() const { return layers_after() == 1 && ends_with_keys(); }
   /// Whether the tokens are divided from what comes in on: its routed part need not be known to all
   /// ranks either, if each has the whole shared experts for its tokens, or there are none.
   bool divides_tokens() const { return layers_after() == 1 && ends_divided(); }
@@ -152,7 +153,7 @@ class ReplicatedLayer : public TensorLayer {
     return at::zeros_like(sent.all).index_copy_(0, own, TensorLayer::shared(h, whole_shared()));
   }
 
-  /// reduce() where latents_follow(): each rank gets the sums of some of a wave's tokens, and all
+  /// reduce() where keys_follow(): each rank gets the sums of some of a wave's tokens, and all
   /// those of the tokens asked for, which leave with the last wave.
   template <class Make>
   model::ResidualStream::Scattered reduce_scatter(comm::MessageName::Part part,
@@ -180,26 +181,28 @@ class ReplicatedLayer : public TensorLayer {
   template <class Make>
   model::ResidualStream::Near reduce_last(comm::MessageName::Part part,
                                           const std::vector<Wave>& waves, const Make& make) const {
-    if (latents_follow()) return reduce_scatter(part, waves, make);
+    if (keys_follow()) return reduce_scatter(part, waves, make);
     return reduce(part, waves, make);
   }
 
  private:
   const comm::Group& group() const { return options().ranks.reducer->group(); }
-  bool ends_with_latents() const {
+  bool ends_with_keys() const {
     const at::Tensor& asked = options().rows;
-    const model::AttentionConfig& a = model().config.layers.back().attention;
-    if (a.kind != model::AttentionKind::mla || !asked.defined() || !options().cache ||
-        options().on_residual || tokens() < options().ranks.wave_tokens)
+    const model::AttentionConfig& all = model().whole.layers.back().attention;
+    const bool makes_keys = all.kind == model::AttentionKind::mla ||
+                            model().weights.layers.back().attention.all_kv.k.value.defined();
+    if (!makes_keys || !asked.defined() || !options().cache || options().on_residual ||
+        tokens() < options().ranks.wave_tokens)
       return false;
-    return tokens() * (hidden() - a.kv_rank - a.rope_dim) > 2 * asked.numel() * hidden();
+    return tokens() * (hidden() - all.cache_width()) > 2 * asked.numel() * hidden();
   }
   const model::MlpWeights& whole_shared() const {
     return model().weights.layers[model().config.depth() - 2].moe.whole_shared;
   }
   bool ends_divided() const {
     const auto& moe = model().config.layers[model().config.depth() - 2].moe;
-    return ends_with_latents() && options().connectivity.ends_partial() && moe &&
+    return ends_with_keys() && options().connectivity.ends_partial() && moe &&
            (moe->shared_width == 0 || whole_shared().down.value.defined());
   }
   /// The waves of a layer whose experts work on few tokens.

@@ -211,8 +211,8 @@ class TensorLayer {
     model::prepare_keys(prepared, h, weights_.attention, config_.attention, attention_, begin);
     return prepared;
   }
-  at::Tensor latents(const at::Tensor& h, const at::Tensor& tokens) const {
-    return model::latents_of(h, tokens, weights_.attention, config_.attention, attention_);
+  at::Tensor keys_of(const at::Tensor& h, const at::Tensor& tokens) const {
+    return model::keys_of(h, tokens, weights_.attention, config_.attention, attention_);
   }
   void attention_queries(model::PreparedAttention& prepared, const at::Tensor& h,
                          int64_t begin = 0) const {

@@ -84,11 +84,16 @@ int64_t held_by_all(const ModelConfig& config, const Share& share) {
   return count;
 }
 
-/// Of the shared experts that every rank has whole.
+/// What every rank has whole beside its slices: for the end of a prefill.
 int64_t held_whole(const ModelConfig& config, const Share& share) {
-  const LayerConfig& layer = config.layers[config.depth() - 2];
-  const bool mla = config.layers.back().attention.kind == AttentionKind::mla;
-  return share.divided_end && mla && layer.moe ? 3 * config.hidden * layer.moe->shared_width : 0;
+  const AttentionConfig& attention = config.layers.back().attention;
+  const auto& moe = config.layers[config.depth() - 2].moe;
+  if (attention.cache_width() >= config.hidden) return 0;
+  int64_t count = 0;
+  if (share.whole_shared && moe) count += 3 * config.hidden * moe->shared_width;
+  if (share.all_keys && attention.kind == AttentionKind::gqa)
+    count += attention.cache_width() * (config.hidden + attention.qkv_bias);
+  return count;
 }
 
 /// Every rank loads from a checkpoint in which all that is not its own is NaN.
@@ -101,7 +106,7 @@ TEST_P(SharedModels, ReadOnlyTheirPartAndHoldEverythingTogether) {
     for (const int64_t ep : {int64_t{1}, size}) {
       int64_t together = 0, everywhere = 0, whole = 0;
       for (int64_t rank = 0; rank < size; ++rank) {
-        const Share share = replicated_share(rank, size, ep, /*divided_end=*/size == ep);
+        const Share share = replicated_share(rank, size, ep, /*divided=*/size == ep);
         std::map<std::string, at::Tensor> own;
         for (const std::string& name : checkpoint.names())
           own[name] = at::full_like(checkpoint.tensor(name), NAN);

@@ -114,9 +114,9 @@ Prefill prefill(const model::Model& model, const std::string& connectivity,
   return found;
 }
 
-bool has_latents(const comm::MessageLog& log) {
+bool has_keys(const comm::MessageLog& log) {
   return std::any_of(log.messages.begin(), log.messages.end(), [](const comm::Message& message) {
-    return message.name.part == MessagePart::latents;
+    return message.name.part == MessagePart::keys;
   });
 }
 
@@ -128,14 +128,39 @@ int64_t routed_bytes(const comm::MessageLog& log, int64_t layer) {
   return bytes;
 }
 
-TEST(ReplicatedPrefill, TheLastLayerGetsLatentsAndTheRowsThatAreAskedFor) {
-  const char* alone = "moonlight, without shared experts";
-  for (const std::string name : {"deepseek_v2", "deepseek_v2_qlora_groups", "moonlight", alone})
+/// A model, and whether ranks need only their slices to divide its tokens.
+struct DividedModel {
+  std::string name;
+  std::function<void(io::Json&)> change = [](io::Json&) {};
+  bool makes_keys = true, needs_no_more = false;
+};
+
+const std::vector<DividedModel>& divided_models() {
+  static const std::vector<DividedModel> models = {
+      {.name = "deepseek_v2"},
+      {.name = "deepseek_v2_qlora_groups"},
+      {.name = "moonlight"},
+      {.name = "moonlight",
+       .change = [](io::Json& json) { json["n_shared_experts"] = nullptr; },
+       .needs_no_more = true},
+      {.name = "qwen3_moe",
+       .change = [](io::Json& json) { json["head_dim"] = 6; },
+       .makes_keys = false},
+      {.name = "qwen3_moe_dense_middle",
+       .change = [](io::Json& json) { json["num_key_value_heads"] = 1; },
+       .makes_keys = false},
+  };
+  return models;
+}
+
+TEST(ReplicatedPrefill, TheLastLayerGetsKeysAndTheRowsThatAreAskedFor) {
+  for (const DividedModel& tried : divided_models())
     for (const std::string connectivity : {"regular", "farskip", "attention", "moe",
                                            "farskip.last2", "farskip.:-1", "farskip.:-2"}) {
-      SCOPED_TRACE(name + ", " + connectivity);
-      const SharedModel shared(name.substr(0, name.find(',')), 0, name != alone);
+      SCOPED_TRACE(tried.name + ", " + connectivity);
+      const SharedModel shared(tried.name, tried.change);
       const auto config = model::read_config(shared.directory() / "config.json");
+      const auto& moe = config.layers[config.depth() - 2].moe;
       const auto load = [&](const model::Share& share) {
         return model::load_model(shared.directory(), at::kDouble, at::kCPU,
                                  model::Residence::copied, share);
@@ -143,41 +168,38 @@ TEST(ReplicatedPrefill, TheLastLayerGetsLatentsAndTheRowsThatAreAskedFor) {
       const Prefill one = prefill(load({}), connectivity, {});
       const int64_t size = connectivity == "farskip" || connectivity == "regular" ? 4 : 2;
       Rendezvous::threads(size, [&](Rendezvous& rendezvous) {
-        const auto run = [&](const model::Model& model, Execution execution, int64_t waves) {
-          model::ExpertRanks ranks{.execution = execution, .waves = waves, .wave_tokens = 8};
-          ranks.reducer = std::make_shared<comm::Reducer>(comm::delayed(
-              rendezvous.all(), 5 + rendezvous.rank(), std::chrono::microseconds(500)));
-          return prefill(model, connectivity, ranks);
-        };
-        std::vector<Prefill> found;
         std::vector<int64_t> bytes;  // of the last sum of experts that all tokens have
         for (const bool divided : {false, true}) {
           const model::Model model = load(replicated_share(rendezvous.rank(), size, size, divided));
-          found.push_back(run(model, Execution::overlapped, 1));
-          found.push_back(run(model, Execution::blocking, 2));
-          found.push_back(run(model, Execution::overlapped, 2));
-          EXPECT_TRUE(found.back().asked.equal(found[found.size() - 2].asked));
-          EXPECT_TRUE(found.back().next.equal(found[found.size() - 2].next));
-          bytes.push_back(routed_bytes(found.back().chunks[0], model.config.depth() - 3));
+          const auto run = [&](Execution execution, int64_t waves) {
+            model::ExpertRanks ranks{.execution = execution, .waves = waves, .wave_tokens = 8};
+            ranks.reducer = std::make_shared<comm::Reducer>(comm::delayed(
+                rendezvous.all(), 5 + rendezvous.rank(), std::chrono::microseconds(500)));
+            return prefill(model, connectivity, ranks);
+          };
+          const std::vector<Prefill> found = {run(Execution::overlapped, 1),
+                                              run(Execution::blocking, 2),
+                                              run(Execution::overlapped, 2)};
+          EXPECT_TRUE(found[2].asked.equal(found[1].asked));
+          EXPECT_TRUE(found[2].next.equal(found[1].next));
+          for (const Prefill& many : found) {
+            EXPECT_LT(relative_error(many.asked, one.asked), 1e-9);
+            EXPECT_LT(relative_error(many.next, one.next), 1e-9);
+            // With attention alone, more than one sum of experts is left for the last layer.
+            const bool keys =
+                (divided || tried.makes_keys) && (connectivity != "attention" || !moe);
+            EXPECT_EQ(has_keys(many.chunks[0]), keys);
+            EXPECT_EQ(has_keys(many.chunks[1]), keys);
+            EXPECT_FALSE(has_keys(many.chunks[2]));
+          }
+          bytes.push_back(routed_bytes(found.back().chunks[0], config.depth() - 3));
         }
-        // Of 33 tokens a quarter of each of eight waves, rounded up. Without shared experts no rank
-        // needs more than it has.
+        // Of 33 tokens a quarter of each of eight waves, rounded up.
         const int64_t whole = 3 * 33 * config.hidden * 8, part = 3 * 9 * config.hidden * 8;
-        const auto& moe = config.layers[config.depth() - 2].moe;
         if (connectivity == "farskip" && moe)
-          EXPECT_THAT(bytes, testing::ElementsAre(name == alone ? part : whole, part));
+          EXPECT_THAT(bytes, testing::ElementsAre(tried.needs_no_more ? part : whole, part));
         else
           EXPECT_EQ(bytes[0], bytes[1]);
-        for (const Prefill& many : found) {
-          EXPECT_LT(relative_error(many.asked, one.asked), 1e-9);
-          EXPECT_LT(relative_error(many.next, one.next), 1e-9);
-          // With attention alone, more than one sum of experts is left for the last layer.
-          const bool latents =
-              connectivity != "attention" || !config.layers[config.depth() - 2].moe;
-          EXPECT_EQ(has_latents(many.chunks[0]), latents);
-          EXPECT_EQ(has_latents(many.chunks[1]), latents);
-          EXPECT_FALSE(has_latents(many.chunks[2]));
-        }
       });
     }
 }

@@ -266,7 +266,8 @@ TEST(ReplicatedMessages, TwoALayerAndUnderCompute) {
 
 TEST(ReplicatedShare, KeyValueHeadsFewerThanRanksAreHeldTwice) {
   for (const int64_t kv_heads : {1, 2}) {
-    const SharedModel shared("qwen3_moe_dense_middle", kv_heads);
+    const SharedModel shared("qwen3_moe_dense_middle",
+                             [&](io::Json& json) { json["num_key_value_heads"] = kv_heads; });
     const auto one = over_ranks(1, shared, {{"farskip"}}),
                four = over_ranks(4, shared, {{"farskip"}});
     EXPECT_LT(relative_error(four[0][0].logits, one[0][0].logits), 1e-9);

@@ -5,6 +5,8 @@
 #include <ATen/CPUGeneratorImpl.h>
 #include <unistd.h>
 
+#include <functional>
+
 #include "io/json_file.h"
 #include "support/golden.h"
 
@@ -13,7 +15,8 @@ namespace farskip::test {
 /// A checkpoint in a folder of its own, which goes with the object.
 class SharedModel {
  public:
-  explicit SharedModel(const std::string& name, int64_t kv_heads = 0, bool shared_experts = true)
+  explicit SharedModel(
+      const std::string& name, const std::function<void(io::Json&)>& change = [](io::Json&) {})
       : directory_(std::filesystem::temp_directory_path() /
                    ("farskip-shared-" + std::to_string(::getpid()) + "-" + name)) {
     const at::NoGradGuard no_grad;
@@ -21,8 +24,7 @@ class SharedModel {
     const bool grouped = json.at("num_attention_heads") != json.at("num_key_value_heads");
     json["num_attention_heads"] = 4;
     if (!grouped) json["num_key_value_heads"] = 4;
-    if (kv_heads > 0) json["num_key_value_heads"] = kv_heads;
-    if (!shared_experts) json["n_shared_experts"] = nullptr;
+    change(json);
     const model::ModelConfig config = model::parse_config(json, name);
     model::Model model = model::random_model(config, at::kDouble, 3);
     const auto generator = at::detail::createCPUGenerator(5);
@@ -47,15 +49,15 @@ inline at::Tensor some_tokens(int64_t rows, int64_t length) {
 }
 
 /// What rank r of N has where all have all tokens; `ep` of them share the experts out.
-inline model::Share replicated_share(int64_t rank, int64_t size, int64_t ep,
-                                     bool divided_end = true) {
+inline model::Share replicated_share(int64_t rank, int64_t size, int64_t ep, bool divided = true) {
   const model::Fraction all{rank, size};
   return {.experts = {rank / (size / ep), ep},
           .expert_width = {rank % (size / ep), size / ep},
           .tensor = all,
           .embedding = all,
           .head = all,
-          .divided_end = divided_end};
+          .all_keys = divided,
+          .whole_shared = divided};
 }
 
 }  // namespace farskip::test
