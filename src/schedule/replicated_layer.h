@@ -200,10 +200,12 @@ class ReplicatedLayer : public TensorLayer {
   const model::MlpWeights& whole_shared() const {
     return model().weights.layers[model().config.depth() - 2].moe.whole_shared;
   }
+  /// Not where a rank would work on more tokens asked for than on its part of all.
   bool ends_divided() const {
     const auto& moe = model().config.layers[model().config.depth() - 2].moe;
     return ends_with_keys() && options().connectivity.ends_partial() && moe &&
-           (moe->shared_width == 0 || whole_shared().down.value.defined());
+           (moe->shared_width == 0 || whole_shared().down.value.defined()) &&
+           options().rows.numel() * group().size() <= tokens();
   }
   /// The waves of a layer whose experts work on few tokens.
   std::vector<Wave> many_waves() const {
