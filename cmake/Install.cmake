@@ -2,7 +2,10 @@
 include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 install(TARGETS farskip farskip_libtorch EXPORT farskipTargets)
-install(TARGETS farskip_app)
+if(FARSKIP_TEXT)
+  install(TARGETS farskip_text farskip_serve EXPORT farskipTargets)
+  install(TARGETS farskip_app)
+endif()
 install(DIRECTORY src/ DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/farskip FILES_MATCHING PATTERN "*.h")
 install(EXPORT farskipTargets NAMESPACE farskip:: DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/farskip)
 configure_package_config_file(cmake/farskipConfig.cmake.in ${PROJECT_BINARY_DIR}/farskipConfig.cmake

@@ -5,11 +5,13 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 PYTHON=$ROOT/.venv/bin/python
 JOBS=$(nproc)
 OFFLINE=${OFFLINE:-}
-SYSTEM_PACKAGES=(ccache mold ninja-build nlohmann-json3-dev libcli11-dev libpcre2-dev libutf8proc-dev libgtest-dev
-                 libgmock-dev libbenchmark-dev libgloo-dev libboost-dev pkg-config iproute2)
+SYSTEM_PACKAGES=(ccache mold ninja-build nlohmann-json3-dev libcli11-dev libgtest-dev
+                 libgmock-dev libbenchmark-dev libgloo-dev libboost-dev python3-dev pybind11-dev iproute2)
 TORCH=torch==2.13.0
 NUMPY=numpy
-ORACLE=(transformers==4.57.6 tokenizers==0.22.2 safetensors openai==3.57.0 lm_eval==0.4.13 aiohttp tenacity)
+# What src/text runs (the build reads this line; pyarrow is for Parquet files as training data).
+TEXT=(tokenizers==0.22.2 jinja2==3.1.6 tiktoken==0.14.0 pyarrow==26.0.1)
+ORACLE=(transformers==4.57.6 safetensors openai==3.57.0 lm_eval==0.4.13 aiohttp tenacity)
 
 say() { echo "-- $*"; }
 fail() { echo "$(basename "$0"): $*" >&2; exit 1; }
@@ -69,6 +71,7 @@ python_environment() {
   [ -x "$PYTHON" ] || { say "making .venv"; python3 -m venv "$ROOT/.venv" || fail "python3 -m venv .venv failed"; }
   pip_install $TORCH || fail "pip could not install $TORCH"
   pip_install $NUMPY || fail "pip could not install $NUMPY"
+  pip_install "${TEXT[@]}" || fail "pip could not install ${TEXT[*]}"
 }
 
 oracle_packages() {  # what the checks against transformers need

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <iostream>
 
-#include "train/codec.h"
+#include "text/codec.h"
 #include "train/trainer.h"
 #include "util/error.h"
 #include "util/table.h"
@@ -197,7 +197,7 @@ int64_t batch_rows(const TrainingOptions& options, int64_t sequence) {
 void run_training(const TrainingOptions& o, const Training& training) {
   const model::ModelConfig& config = training.model.config;
   const int64_t sequence = sequence_length(o, config), rows = batch_rows(o, sequence);
-  const train::TextCodec codec = train::open_codec(training.tokenizer, config);
+  const train::TextCodec codec = text::open_codec(training.tokenizer, config);
   const train::Pieces pieces(paths(o.data));
   train::Loader loader(pieces, codec, rows, sequence, o.seed);
   std::optional<train::Rows> validation;

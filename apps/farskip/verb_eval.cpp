@@ -5,7 +5,7 @@
 #include "io/json_file.h"
 #include "options.h"
 #include "ranks.h"
-#include "train/codec.h"
+#include "text/codec.h"
 #include "train/evaluate.h"
 #include "util/error.h"
 #include "util/progress.h"
@@ -71,7 +71,7 @@ void run(Options options) {
 
   const int64_t sequence =
       options.sequence ? options.sequence : std::min<int64_t>(2048, model.config.max_positions);
-  const train::TextCodec codec = train::open_codec(options.model, model.config);
+  const train::TextCodec codec = text::open_codec(options.model, model.config);
   const train::Pieces pieces({options.data.begin(), options.data.end()});
   const train::Rows rows = train::first_rows(
       pieces, codec, sequence,

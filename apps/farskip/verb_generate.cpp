@@ -3,10 +3,10 @@
 #include <iostream>
 
 #include "engine/generate.h"
-#include "engine/text_output.h"
-#include "io/chat_template.h"
+#include "text/text_output.h"
+#include "text/chat_template.h"
 #include "io/json_file.h"
-#include "io/tokenizer.h"
+#include "text/tokenizer.h"
 #include "options.h"
 #include "ranks.h"
 #include "util/error.h"
@@ -39,19 +39,20 @@ std::vector<int64_t> parse_tokens(const std::string& text) {
 
 /// The prompt's tokens; as one user message in the model's chat template where that is asked for.
 std::vector<int64_t> encode_prompt(const Options& options, const std::string& prompt,
-                                   const io::Tokenizer& tokenizer) {
+                                   const text::Tokenizer& tokenizer) {
   if (!options.chat) return tokenizer.encode(prompt, /*add_special_tokens=*/true);
-  const auto chat = io::ChatTemplate::open(options.model);
+  const auto chat = text::ChatTemplate::open(options.model);
   if (!chat) throw InputError(options.model + ": found no chat template, expected one for --chat");
-  const io::Json messages = {{{"role", "user"}, {"content", prompt}}};
-  return tokenizer.encode(chat->render(messages, /*add_generation_prompt=*/true));
+  text::Conversation talk{.messages = {{{"role", "user"}, {"content", prompt}}}};
+  talk.add_generation_prompt = true;
+  return tokenizer.encode(chat->render(talk).text);
 }
 
 /// What comes of one prompt: text, or ids where there is no tokenizer.
 class Output {
  public:
   /// `stream`: shown on the terminal as it comes.
-  Output(const io::Tokenizer* tokenizer, const std::vector<std::string>& stops, bool stream)
+  Output(const text::Tokenizer* tokenizer, const std::vector<std::string>& stops, bool stream)
       : stream_(stream) {
     if (tokenizer) text_.emplace(*tokenizer, stops);
   }
@@ -76,7 +77,7 @@ class Output {
     if (stream_) std::cout << piece << std::flush;
   }
 
-  std::optional<engine::TextOutput> text_;
+  std::optional<text::TextOutput> text_;
   std::string shown_;
   bool stream_, first_ = true;
 };
@@ -109,11 +110,9 @@ void run(const CLI::App& verb, Options& options) {
   const model::Model model =
       load(options.model, options.run, model::Residence::copied,
            ranks.share_of_prefill(options.generate.connectivity), ranks.leads());
-  const bool has_tokenizer =
-      std::filesystem::exists(std::filesystem::path(options.model) / "tokenizer.json");
-  std::optional<io::Tokenizer> tokenizer;
-  if (has_tokenizer || !options.prompts.empty() || !options.stops.empty())
-    tokenizer = io::Tokenizer::open(options.model);
+  std::optional<text::Tokenizer> tokenizer;
+  if (text::Tokenizer::exists(options.model) || !options.prompts.empty() || !options.stops.empty())
+    tokenizer = text::Tokenizer::open(options.model);
 
   std::vector<std::vector<int64_t>> prompts;
   for (const std::string& text : options.prompt_tokens) prompts.push_back(parse_tokens(text));
@@ -125,7 +124,7 @@ void run(const CLI::App& verb, Options& options) {
   options.generate.stop_tokens = model.config.eos_tokens;
   // Several that come at once are shown one after the other, in the end.
   const bool shows = !options.json && ranks.leads(), streams = shows && prompts.size() == 1;
-  const io::Tokenizer* reader = tokenizer ? &*tokenizer : nullptr;
+  const text::Tokenizer* reader = tokenizer ? &*tokenizer : nullptr;
   std::vector<Output> outputs(prompts.size(), {reader, options.stops, streams});
   const auto generated =
       engine::generate(model, prompts, options.generate,

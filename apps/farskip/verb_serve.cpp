@@ -42,9 +42,8 @@ bool is_loopback(const std::string& host) {
 serve::ServedModel served(const Options& options, const model::Model& model,
                           const serve::Backend& backend) {
   return {.names = options.names.empty() ? std::vector{name_of(options.model)} : options.names,
-          .tokenizer = io::Tokenizer::open(options.model),
-          .chat_template = io::ChatTemplate::open(options.model),
-          .special_tokens = io::special_tokens(options.model),
+          .tokenizer = text::Tokenizer::open(options.model),
+          .chat_template = text::ChatTemplate::open(options.model),
           .eos_tokens = model.config.eos_tokens,
           .vocabulary = model.config.vocabulary,
           .max_sequence = backend.max_sequence()};

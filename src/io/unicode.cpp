@@ -1,7 +1,5 @@
 #include "io/unicode.h"
 
-#include <utf8proc.h>
-
 namespace farskip::io {
 namespace {
 
@@ -50,20 +48,16 @@ size_t utf8_length(unsigned char lead) {
   return lead < 0x80 ? 1 : lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
 }
 
-void append_utf8(char32_t code_point, std::string& out) {
-  utf8proc_uint8_t bytes[4];
-  const auto length = utf8proc_encode_char(static_cast<utf8proc_int32_t>(code_point), bytes);
-  out.append(reinterpret_cast<const char*>(bytes), length);
-}
-
 std::u32string code_points(std::string_view text) {
   std::u32string points;
-  points.reserve(text.size());
-  const auto* bytes = reinterpret_cast<const utf8proc_uint8_t*>(text.data());
   for (size_t at = 0; at < text.size();) {
-    utf8proc_int32_t point = 0;
-    at += utf8proc_iterate(bytes + at, static_cast<utf8proc_ssize_t>(text.size() - at), &point);
-    points.push_back(static_cast<char32_t>(point));
+    const auto lead = static_cast<unsigned char>(text[at]);
+    const size_t length = utf8_length(lead);
+    char32_t point = length == 1 ? lead : lead & (0xFF >> (length + 1));
+    for (size_t i = 1; i < length; ++i)
+      point = point << 6 | (static_cast<unsigned char>(text[at + i]) & 0x3F);
+    points.push_back(point);
+    at += length;
   }
   return points;
 }

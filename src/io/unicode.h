@@ -1,4 +1,4 @@
-// UTF-8: validity, normal form C, and lossy reading of byte streams.
+// UTF-8: validity, and lossy reading of byte streams.
 #pragma once
 #include <cstddef>
 #include <string>
@@ -13,14 +13,8 @@ size_t first_invalid_utf8(std::string_view text);
 /// Bytes of the character that starts with `lead`, the first byte of a valid character: 1 to 4.
 size_t utf8_length(unsigned char lead);
 
-/// Appends a code point, which must be a valid one.
-void append_utf8(char32_t code_point, std::string& out);
-
 /// The code points of valid UTF-8.
 std::u32string code_points(std::string_view text);
-
-/// Normal form C (Unicode Standard Annex 15, tables of Unicode 9) of valid UTF-8.
-std::string nfc(std::string_view text);
 
 /// Turns bytes that arrive in pieces into valid UTF-8. Each maximal part of an ill-formed sequence
 /// becomes one U+FFFD (Unicode Standard, section 3.9), wherever the pieces were cut.

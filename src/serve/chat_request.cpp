@@ -2,6 +2,8 @@
 
 #include <limits>
 
+#include "io/text.h"
+
 namespace farskip::serve {
 namespace {
 
@@ -60,7 +62,9 @@ Prompt read_messages(Parameters& parameters, const ServedModel& model, bool add_
     messages.push_back(read_message(given[i], concat("messages[", i, "]")));
   Prompt prompt;
   try {
-    prompt.text = model.chat_template->render(messages, add_generation_prompt);
+    text::Conversation talk{.messages = messages};
+    talk.add_generation_prompt = add_generation_prompt;
+    prompt.text = model.chat_template->render(talk).text;
   } catch (const InputError& error) {  // the template does not take these messages
     throw ApiError(400, error.what(), "messages", "invalid_value");
   }

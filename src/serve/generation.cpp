@@ -7,7 +7,7 @@ namespace farskip::serve {
 
 using io::Json;
 
-Generation::Generation(Backend& backend, const io::Tokenizer& tokenizer,
+Generation::Generation(Backend& backend, const text::Tokenizer& tokenizer,
                        std::shared_ptr<Metrics> metrics, GenerationRequest request, AnswerHead head)
     : backend_(backend),
       tokenizer_(tokenizer),

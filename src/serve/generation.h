@@ -16,7 +16,7 @@ namespace farskip::serve {
 class Generation {
  public:
   /// Submits a sequence for every choice. ApiError 400 where the engine refuses one.
-  Generation(Backend& backend, const io::Tokenizer& tokenizer, std::shared_ptr<Metrics> metrics,
+  Generation(Backend& backend, const text::Tokenizer& tokenizer, std::shared_ptr<Metrics> metrics,
              GenerationRequest request, AnswerHead head);
   /// Gives up what is not done.
   ~Generation();
@@ -58,7 +58,7 @@ class Generation {
   std::string send(const io::Json& json) const;
 
   Backend& backend_;
-  const io::Tokenizer& tokenizer_;
+  const text::Tokenizer& tokenizer_;
   std::shared_ptr<Metrics> metrics_;
   GenerationRequest request_;
   AnswerHead head_;

@@ -5,6 +5,8 @@
 #include <cmath>
 #include <random>
 
+#include "io/text.h"
+
 namespace farskip::serve {
 namespace {
 

@@ -1,23 +1,21 @@
 // What is to be generated, whichever endpoint asks for it, and the fields that all of them have.
 #pragma once
-#include <map>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "engine/sampler.h"
-#include "io/chat_template.h"
-#include "io/tokenizer.h"
 #include "serve/parameters.h"
+#include "text/chat_template.h"
+#include "text/tokenizer.h"
 
 namespace farskip::serve {
 
 /// What requests are read against.
 struct ServedModel {
   std::vector<std::string> names;  ///< it answers to all of them; the first is its own
-  io::Tokenizer tokenizer;
-  std::optional<io::ChatTemplate> chat_template;
-  std::map<std::string, io::Json> special_tokens;  ///< io::special_tokens
+  text::Tokenizer tokenizer;
+  std::optional<text::ChatTemplate> chat_template;
   std::vector<int64_t> eos_tokens;
   int64_t vocabulary = 0;    ///< token ids are below it
   int64_t max_sequence = 0;  ///< prompt and new tokens

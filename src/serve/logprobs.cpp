@@ -8,7 +8,7 @@
 namespace farskip::serve {
 namespace {
 
-using io::Json, io::Tokenizer;
+using io::Json, text::Tokenizer;
 
 std::string_view bytes_of(const Tokenizer& tokenizer, int64_t token) {
   return token < tokenizer.vocabulary_size() ? tokenizer.bytes_of(token) : "";

@@ -4,7 +4,7 @@
 
 namespace farskip::serve {
 
-SequenceListener::SequenceListener(const io::Tokenizer& tokenizer, std::vector<std::string> stops,
+SequenceListener::SequenceListener(const text::Tokenizer& tokenizer, std::vector<std::string> stops,
                                    std::vector<int64_t> stop_tokens, std::shared_ptr<Inbox> inbox,
                                    size_t sequence, std::shared_ptr<Metrics> metrics)
     : text_(tokenizer, std::move(stops)),

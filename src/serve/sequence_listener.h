@@ -4,9 +4,9 @@
 #include <memory>
 #include <vector>
 
-#include "engine/text_output.h"
 #include "serve/inbox.h"
 #include "serve/metrics.h"
+#include "text/text_output.h"
 
 namespace farskip::serve {
 
@@ -15,7 +15,7 @@ namespace farskip::serve {
 class SequenceListener final : public engine::Listener {
  public:
   /// `inbox` hears of it as `sequence`.
-  SequenceListener(const io::Tokenizer& tokenizer, std::vector<std::string> stops,
+  SequenceListener(const text::Tokenizer& tokenizer, std::vector<std::string> stops,
                    std::vector<int64_t> stop_tokens, std::shared_ptr<Inbox> inbox, size_t sequence,
                    std::shared_ptr<Metrics> metrics);
 
@@ -26,7 +26,7 @@ class SequenceListener final : public engine::Listener {
  private:
   using Clock = std::chrono::steady_clock;
 
-  engine::TextOutput text_;
+  text::TextOutput text_;
   std::vector<int64_t> stop_tokens_;
   std::shared_ptr<Inbox> inbox_;
   size_t sequence_;

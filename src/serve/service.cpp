@@ -4,6 +4,7 @@
 #include <ctime>
 #include <random>
 
+#include "io/text.h"
 #include "serve/chat_request.h"
 #include "serve/completion_request.h"
 #include "serve/page.h"

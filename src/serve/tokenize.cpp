@@ -44,7 +44,7 @@ Json tokenizer_info(const ServedModel& model) {
   if (!model.eos_tokens.empty())
     info["eos_token"] =
         model.tokenizer.decode(std::span(model.eos_tokens).first(1), /*skip_special_tokens=*/false);
-  for (const auto& [name, text] : model.special_tokens) info[name] = text;
+  for (const auto& [name, text] : model.tokenizer.special_tokens()) info[name] = text;
   if (model.chat_template) info["chat_template"] = model.chat_template->source();
   return info;
 }

@@ -15,12 +15,9 @@ using namespace farskip;
 constexpr int64_t kVocabulary = 260, kContext = 512;
 
 serve::ServedModel small_model() {
-  constexpr const char* kTemplate =
-      "{% for m in messages %}{% if m.role == 'system' and not loop.first %}"
-      "{{ raise_exception('no') }}{% endif %}<s>{{ m.role }} {{ m.content }}{% endfor %}";
   return {.names = {"model"},
-          .tokenizer = io::Tokenizer::parse(byte_tokenizer({}, {}).dump(), "tokenizer.json"),
-          .chat_template = io::ChatTemplate::parse(kTemplate, {}, "template"),
+          .tokenizer = text::Tokenizer(std::make_shared<const ByteTokenizer>()),
+          .chat_template = text::ChatTemplate(std::make_shared<const PlainTemplates>(), "plain"),
           .eos_tokens = {256},
           .vocabulary = kVocabulary,
           .max_sequence = kContext};

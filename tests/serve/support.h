@@ -13,9 +13,8 @@ namespace farskip::serve {
 inline const ServedModel& demo_model() {
   static const ServedModel model = {
       .names = {"demo", "alias"},
-      .tokenizer = io::Tokenizer::open(FARSKIP_SOURCE_DIR "/data/demo"),
-      .chat_template = io::ChatTemplate::open(FARSKIP_SOURCE_DIR "/data/demo"),
-      .special_tokens = io::special_tokens(FARSKIP_SOURCE_DIR "/data/demo"),
+      .tokenizer = text::Tokenizer::open(FARSKIP_SOURCE_DIR "/data/demo"),
+      .chat_template = text::ChatTemplate::open(FARSKIP_SOURCE_DIR "/data/demo"),
       .eos_tokens = {0},
       .vocabulary = 4096,
       .max_sequence = 4096};

@@ -1,8 +1,8 @@
 // Encodes and decodes what it reads, for scripts/oracle/check_tokenizer.py and for timing.
-//   tokenize_worker TOKENIZER_JSON
+//   tokenize_worker MODEL
 // Reads texts from standard input, each a native uint32 of bytes and the bytes. Answers each with a
 // uint32 of ids, the ids as uint32, a uint32 of bytes and the bytes decoded with special tokens.
-//   tokenize_worker TOKENIZER_JSON FILE
+//   tokenize_worker MODEL FILE
 // Prints the speed of encoding the file on one thread.
 #include <chrono>
 #include <cstdint>
@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "io/text.h"
-#include "io/tokenizer.h"
+#include "text/tokenizer.h"
 
 namespace {
 
@@ -24,7 +24,7 @@ void write(const void* from, size_t bytes) {
   if (bytes > 0) std::fwrite(from, 1, bytes, stdout);
 }
 
-void answer(const farskip::io::Tokenizer& tokenizer, const std::string& text) {
+void answer(const farskip::text::Tokenizer& tokenizer, const std::string& text) {
   const std::vector<int64_t> ids = tokenizer.encode(text);
   const std::vector<uint32_t> narrow(ids.begin(), ids.end());
   const auto count = static_cast<uint32_t>(narrow.size());
@@ -37,7 +37,7 @@ void answer(const farskip::io::Tokenizer& tokenizer, const std::string& text) {
   std::fflush(stdout);
 }
 
-void time_file(const farskip::io::Tokenizer& tokenizer, const char* path) {
+void time_file(const farskip::text::Tokenizer& tokenizer, const char* path) {
   const std::string text = farskip::io::read_file(path, int64_t{1} << 30);
   const auto start = std::chrono::steady_clock::now();
   const size_t ids = tokenizer.encode(text).size();
@@ -50,10 +50,10 @@ void time_file(const farskip::io::Tokenizer& tokenizer, const char* path) {
 
 int main(int argc, char** argv) try {
   if (argc < 2 || argc > 3) {
-    std::fputs("usage: tokenize_worker TOKENIZER_JSON [FILE]\n", stderr);
+    std::fputs("usage: tokenize_worker MODEL [FILE]\n", stderr);
     return 2;
   }
-  const auto tokenizer = farskip::io::Tokenizer::load(argv[1]);
+  const auto tokenizer = farskip::text::Tokenizer::open(argv[1]);
   if (argc == 3) {
     time_file(tokenizer, argv[2]);
     return 0;
