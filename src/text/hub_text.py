@@ -29,6 +29,9 @@ _CLASS_OF_MODEL = {
     "granitemoeshared": "GPT2Tokenizer",
 }
 _NAMES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+# clean_up_tokenization_spaces, in this order.
+_CLEAN_UP = ((" .", "."), (" ?", "?"), (" !", "!"), (" ,", ","), (" ' ", "'"), (" n't", "n't"), (" 'm", "'m"),
+             (" 's", "'s"), (" 've", "'ve"), (" 're", "'re"))
 _FILES = ("tokenizer.json", "tiktoken.model", "vocab.json")
 _LONG = 4096  # characters from which on other threads may run while a text is encoded
 
@@ -64,9 +67,11 @@ class Settings:
             raise ValueError(f"{self.path}: tokenizer_class: found {name!r}, expected a text")
         self.class_name = name.removesuffix("Fast")
         self.defaults = _CLASSES.get(self.class_name, {})
-        self.added = self._read_added(directory)  # id -> AddedToken
+        self.added = self._read_added()  # id -> AddedToken
         by_text = {token.content: token for token in self.added.values()}
         self.tokens = self._read_special(directory, by_text)  # name -> AddedToken or text, or a list of them
+        if "added_tokens_decoder" not in self.config:
+            self._read_old_added(directory)
         self.split_special = self.flag("split_special_tokens", False)
 
     @staticmethod
@@ -94,7 +99,7 @@ class Settings:
             given["special"] = special
         return AddedToken(value["content"], **given)
 
-    def _read_added(self, directory):
+    def _read_added(self):
         added = {}
         for index, value in (self.config.get("added_tokens_decoder") or {}).items():
             place = f"{self.path}: added_tokens_decoder: {index}"
@@ -105,6 +110,16 @@ class Settings:
             except ValueError as error:
                 raise ValueError(f"{place}: found {value!r}, expected an id and a token") from error
         return added
+
+    def _read_old_added(self, directory):
+        """added_tokens.json, which stands where added_tokens_decoder does not."""
+        from tokenizers import AddedToken
+        path = os.path.join(directory, "added_tokens.json")
+        special = {token if isinstance(token, str) else token.content for token in self.all_special()}
+        for text, index in read_json(path).items():
+            if not isinstance(index, int):
+                raise ValueError(f"{path}: {text}: found {index!r}, expected an id")
+            self.added[index] = AddedToken(text, normalized=text not in special, special=text in special)
 
     def _read_special(self, directory, by_text):
         tokens = {name: self.defaults.get(name) for name in _NAMES}
@@ -157,6 +172,7 @@ class FastBackend:
         self.tokenizer.encode_special_tokens = settings.split_special
         self._add_tokens(settings, tokenizers.AddedToken)
         self._set_prefix_space(settings, tokenizers.pre_tokenizers)
+        self.cleans_up = settings.flag("clean_up_tokenization_spaces", False)
         if self._sets_ends(settings):
             self._set_ends(settings, tokenizers.processors)
 
@@ -231,7 +247,10 @@ class FastBackend:
         return self.tokenizer.encode_batch_fast([text], add_special_tokens=special)[0].ids
 
     def decode(self, ids, skip):
-        return self.tokenizer.decode(ids, skip_special_tokens=skip)
+        text = self.tokenizer.decode(ids, skip_special_tokens=skip)
+        for space, without in _CLEAN_UP if self.cleans_up else ():
+            text = text.replace(space, without)
+        return text
 
     def id_of(self, token):
         return self.tokenizer.token_to_id(token)

@@ -61,7 +61,8 @@ class Tokenizer {
   std::shared_ptr<const Data> data_;
 };
 
-/// Decodes ids as they are generated. What is pushed and finished adds up to decode() of all ids.
+/// Decodes ids as they are generated. What is pushed and finished adds up to decode() of all ids,
+/// but for clean_up_tokenization_spaces, which decode() honours: a stream tells what was written.
 class TextStream {
  public:
   explicit TextStream(Tokenizer tokenizer, bool skip_special_tokens = true)

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "serve/support.h"
+#include "text/support.h"
 #include "serve/tokenize.h"
 
 namespace farskip::serve {
@@ -262,7 +263,9 @@ TEST(Service, TellsOfItsTokenizer) {
   EXPECT_EQ(found["bos_token"], nullptr);
   EXPECT_THAT(found["chat_template"].get<std::string>(), HasSubstr("<|assistant|>"));
   ServedModel model = demo_model();  // config.json knows an end token where nothing else does
-  model.special_tokens.clear();
+  const text::ModelFolder folder("bare");
+  std::filesystem::copy(FARSKIP_SOURCE_DIR "/data/demo/tokenizer.json", folder.path());
+  model.tokenizer = text::Tokenizer::open(folder.path());
   model.chat_template.reset();
   const Json bare = tokenizer_info(model);
   EXPECT_EQ(bare["eos_token"], "<|endoftext|>");
