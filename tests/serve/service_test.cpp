@@ -3,8 +3,8 @@
 #include <gtest/gtest.h>
 
 #include "serve/support.h"
-#include "text/support.h"
 #include "serve/tokenize.h"
+#include "text/support.h"
 
 namespace farskip::serve {
 namespace {
