@@ -50,7 +50,7 @@ void add_list(CLI::App& verb, const std::string& name, std::vector<int64_t>& val
 }
 
 void add_bench_options(CLI::App& verb, BenchOptions& options, const std::string& batch) {
-  verb.add_option("--model", options.model, "Directory in Hugging Face layout");
+  takes_model(verb.add_option("--model", options.model, kModelHelp));
   verb.add_option("--config", options.config, "A config.json, for --dummy-weights");
   verb.add_flag("--dummy-weights", options.dummy_weights, "Random weights");
   add_list(verb, "--batch", options.batch, batch);

@@ -6,6 +6,7 @@
 #include <iostream>
 
 #include "comm/launch_environment.h"
+#include "io/hub_cache.h"
 #include "io/safetensors.h"
 #include "util/error.h"
 
@@ -54,8 +55,12 @@ void RunOptions::apply() const {
   if (threads > 0) at::set_num_threads(threads);
 }
 
+CLI::Option* takes_model(CLI::Option* option) {
+  return option->transform([](const std::string& name) { return io::find_model(name).string(); });
+}
+
 void add_model(CLI::App& verb, std::string& model) {
-  verb.add_option("MODEL", model, "Directory in Hugging Face layout")->required();
+  takes_model(verb.add_option("MODEL", model, kModelHelp))->required();
 }
 
 void add_run_options(CLI::App& verb, RunOptions& options) {
@@ -144,10 +149,15 @@ void refuse_without(const CLI::App& verb, const std::string& option, bool there,
     throw InputError(option + ": found it without effect, expected it together with " + needs);
 }
 
+void show_notes(const std::vector<std::string>& notes) {
+  for (const std::string& note : notes) std::cerr << "farskip: note: " << note << "\n";
+}
+
 model::Model load(const std::string& directory, const RunOptions& options,
                   model::Residence residence, const model::Share& share, bool talks) {
   model::Model model =
       model::load_model(directory, options.scalar_type(), options.torch_device(), residence, share);
+  if (talks) show_notes(model.notes);
   if (talks && !model.unused.empty())
     std::cerr << "farskip: note: " << model.unused.size()
               << " tensors of the checkpoint are not part of the model (first: "

@@ -31,7 +31,11 @@ struct RunOptions {
   void apply() const;
 };
 
+constexpr const char* kModelHelp =
+    "Directory in Hugging Face layout, or ORG/NAME[@REVISION] in the hub's local cache";
 void add_model(CLI::App& verb, std::string& model);
+/// The option's value becomes the directory of the model that it names (io::find_model).
+CLI::Option* takes_model(CLI::Option* option);
 void add_run_options(CLI::App& verb, RunOptions& options);
 void add_seed(CLI::App& verb, uint64_t& seed);
 void add_json(CLI::App& verb, bool& json);
@@ -39,6 +43,9 @@ void add_json(CLI::App& verb, bool& json);
 /// `option` was given but `needs` was not: InputError.
 void refuse_without(const CLI::App& verb, const std::string& option, bool there,
                     const std::string& needs);
+
+/// One line each on stderr.
+void show_notes(const std::vector<std::string>& notes);
 
 /// Loads the model, of its experts the share, and (if it talks) says on stderr what was found
 /// besides.

@@ -113,8 +113,9 @@ void add_eval(CLI::App& app) {
   verb.add_option("--data", options->data,
                   "Text files, or .jsonl with text, prompt and response, or messages")
       ->required();
-  verb.add_option("--teacher", options->teacher,
-                  "Another model: also KL, top-1 agreement and router agreement with it");
+  takes_model(
+      verb.add_option("--teacher", options->teacher,
+                      "Another model: also KL, top-1 agreement and router agreement with it"));
   verb.add_option("--teacher-connectivity", options->teacher_connectivity,
                   "regular, whatever its config.json says (default: what it says)")
       ->check(CLI::IsMember({"regular"}));

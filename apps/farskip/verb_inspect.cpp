@@ -4,6 +4,7 @@
 #include "io/checkpoint.h"
 #include "io/json_file.h"
 #include "io/text.h"
+#include "model/generation_defaults.h"
 #include "model/parameter_count.h"
 #include "options.h"
 #include "util/error.h"
@@ -54,14 +55,16 @@ io::Json describe(const model::ModelConfig& config) {
           {"layers", layers}};
 }
 
-/// Checks that every tensor is there with its shape; what is there besides.
+/// Checks that every tensor is there with its shape; notes what is passed over.
 std::vector<std::string> check_tensors(const std::string& directory,
-                                       const model::ModelConfig& config) {
-  const auto checkpoint = io::Checkpoint::open(directory);
+                                       const model::ModelConfig& config,
+                                       std::vector<std::string>& notes) {
+  const auto checkpoint = model::open_checkpoint(directory);
+  notes.insert(notes.end(), checkpoint.notes().begin(), checkpoint.notes().end());
   model::Weights weights;
   const auto bindings = model::bind(weights, config);
   for (const model::Binding& binding : bindings)
-    for (const model::Piece& piece : binding.pieces) checkpoint.require(piece.name, piece.shape);
+    for (const model::Piece& piece : binding.pieces) model::read_piece(checkpoint, binding, piece);
   return model::unused_tensors(bindings, config, checkpoint.names());
 }
 
@@ -89,6 +92,7 @@ void print(const io::Json& found) {
   for (const auto& [part, n] : parameters.items())
     if (part != "total" && part != "active" && n != 0) line("  " + part, human(n));
   line("KV cache", util::concat(found["kv_cache_bytes_per_token"], " bytes a token"));
+  if (found.contains("end_tokens")) line("end tokens", found["end_tokens"].dump());
   line("layers", found["depth"].dump());
   // Runs of equal layers on one line.
   const auto& layers = found["layers"];
@@ -114,6 +118,7 @@ void print(const io::Json& found) {
   }
   for (const auto& name : found["unused_tensors"])
     line("not part of the model", io::printable(name.get<std::string>()));
+  for (const auto& note : found["notes"]) line("note", note.get<std::string>());
 }
 
 void run(const std::string& where, bool json) {
@@ -122,7 +127,15 @@ void run(const std::string& where, bool json) {
   if (directory) file /= "config.json";
   const auto config = model::read_config(file);
   io::Json found = describe(config);
-  found["unused_tensors"] = directory ? io::Json(check_tensors(where, config)) : io::Json::array();
+  auto notes = config.notes;
+  found["unused_tensors"] =
+      directory ? io::Json(check_tensors(where, config, notes)) : io::Json::array();
+  if (directory) {
+    const auto defaults = model::read_generation_defaults(where, config.vocabulary);
+    notes.insert(notes.end(), defaults.notes.begin(), defaults.notes.end());
+    found["end_tokens"] = model::end_tokens(config.eos_tokens, defaults);
+  }
+  found["notes"] = notes;
   if (json) {
     std::cout << found.dump(2) << "\n";
   } else {
@@ -137,7 +150,7 @@ void add_inspect(CLI::App& app) {
       *app.add_subcommand("inspect", "What a checkpoint (or a config.json alone) holds");
   const auto where = std::make_shared<std::string>();
   const auto json = std::make_shared<bool>(false);
-  verb.add_option("MODEL", *where, "Directory in Hugging Face layout, or a config.json")
+  takes_model(verb.add_option("MODEL", *where, std::string(kModelHelp) + ", or a config.json"))
       ->required();
   add_json(verb, *json);
   examples(verb, {"farskip inspect DeepSeek-V2-Lite", "farskip inspect config.json --json"});

@@ -50,7 +50,7 @@ train::BalanceOptions balance(const CLI::App& verb, const Options& options,
         "--balance: found bias, expected aux or none (this family's router has no selection bias)");
   balance.alpha =
       options.balance_weight >= 0 ? options.balance_weight : config.aux_loss_coefficient;
-  balance.by_sequence = config.source.value("seq_aux", true);
+  balance.by_sequence = !config.source.contains("seq_aux") || config.source["seq_aux"] != false;
   balance.rate = options.balance_rate;
   if (balance.alpha == 0 && kind == "aux") balance.kind = train::Balance::none;
   return balance;
@@ -65,6 +65,7 @@ void run(const CLI::App& verb, const Options& options) {
   const at::ScalarType dtype = options.run.scalar_type().value_or(model::default_dtype(config));
 
   const Ranks ranks = join(options.run, {config_fact(config), options_fact(verb)});
+  if (ranks.leads()) show_notes(config.notes);
   model::Model model = model::random_model(config, dtype, options.training.seed, ranks.share,
                                            options.run.torch_device())
                            .trainable();
@@ -88,8 +89,8 @@ void add_pretrain(CLI::App& app) {
   options->training.learning_rate = 3e-4;
   options->training.weight_decay = 0.1;
   verb.add_option("--config", options->config, "The config.json of the model to be")->required();
-  verb.add_option("--tokenizer", options->tokenizer,
-                  "A tokenizer.json or the folder that holds one")
+  takes_model(verb.add_option("--tokenizer", options->tokenizer,
+                              "A tokenizer.json, or the folder or model that holds one"))
       ->required();
   verb.add_option("--balance", options->balance,
                   "How experts get equal loads: aux = a loss, bias = selection biases that follow "

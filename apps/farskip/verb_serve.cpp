@@ -5,6 +5,7 @@
 #include <iostream>
 #include <thread>
 
+#include "io/hub_cache.h"
 #include "options.h"
 #include "ranks.h"
 #include "serve/engine_backend.h"
@@ -28,8 +29,9 @@ struct Options {
   RunOptions run;
 };
 
-/// The last part of the directory's name.
+/// The model's name on the hub, or the last part of the directory's.
 std::string name_of(const std::string& model) {
+  if (const auto name = io::hub_name(model)) return *name;
   const auto path = std::filesystem::weakly_canonical(model);
   return path.filename().string();
 }

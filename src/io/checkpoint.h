@@ -21,23 +21,35 @@ namespace farskip::io {
 class Checkpoint {
  public:
   /// InputError if the directory holds no complete checkpoint: no config.json (which is written
-  /// last), no weights, a shard or a tensor that the index names but that is not there.
+  /// last), no weights, a shard that the index names but that is not there.
   static Checkpoint open(const std::filesystem::path& directory);
 
   const std::filesystem::path& directory() const { return directory_; }
+  /// What of the directory is passed over: tensors that the index names but its files do not have,
+  /// an adapter. One line each.
+  const std::vector<std::string>& notes() const { return notes_; }
   std::vector<std::string> names() const;  ///< sorted
-  bool contains(const std::string& name) const { return files_.contains(name); }
+  bool contains(const std::string& name) const { return sources_.contains(name); }
   const TensorEntry& entry(const std::string& name) const;
   /// See SafetensorsFile::tensor.
   at::Tensor tensor(const std::string& name) const;
   /// The same, of this shape and a floating type (F64, F32, BF16, F16), else InputError.
   at::Tensor require(const std::string& name, at::IntArrayRef shape) const;
+  /// The same with `to` in place of the beginning `from` of names that begin so.
+  Checkpoint renamed(const std::string& from, const std::string& to) const;
 
  private:
-  const SafetensorsFile& file_of(const std::string& name) const;
+  struct Source {
+    SafetensorsFile file;
+    std::string name;  ///< of the tensor in it
+  };
+  const Source& source(const std::string& name) const;
+  void add_single(const std::filesystem::path& path);
+  void add_shards();
 
   std::filesystem::path directory_;
-  std::map<std::string, SafetensorsFile> files_;  ///< by tensor
+  std::map<std::string, Source> sources_;  ///< by tensor
+  std::vector<std::string> notes_;
 };
 
 /// Processes that write one checkpoint together, each the tensors that are its own.

@@ -38,6 +38,10 @@ std::string shown(const Json& value) {
   if (value.is_structured() && value.size() > 16)
     return util::concat(value.is_object() ? "an object of " : "a list of ", value.size(),
                         " entries");
+  if (value.is_number_float() && !std::isfinite(value.get<double>()))  // as Python writes it
+    return std::isnan(value.get<double>()) ? "NaN"
+           : value.get<double>() > 0       ? "Infinity"
+                                           : "-Infinity";
   return printable(value.dump(-1, ' ', false, Json::error_handler_t::replace), 80);
 }
 

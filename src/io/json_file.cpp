@@ -1,6 +1,8 @@
 #include "io/json_file.h"
 
+#include <limits>
 #include <set>
+#include <utility>
 #include <vector>
 
 #include "io/atomic_file.h"
@@ -54,7 +56,55 @@ AnyJson parse(std::string_view text, const std::string& name) {
   }
 }
 
+/// What the three words stand for in strict JSON, until it is parsed.
+constexpr std::pair<std::string_view, double> kWords[] = {
+    {"-Infinity", -std::numeric_limits<double>::infinity()},
+    {"Infinity", std::numeric_limits<double>::infinity()},
+    {"NaN", std::numeric_limits<double>::quiet_NaN()}};
+
+/// The words as strings that begin with a control character, as no field's value does.
+std::string with_words_in_quotes(std::string_view text) {
+  std::string strict;
+  bool in_string = false;
+  for (size_t at = 0; at < text.size();) {
+    size_t length = 1;
+    if (in_string && text[at] == '\\') {
+      length = std::min<size_t>(2, text.size() - at);
+    } else if (text[at] == '"') {
+      in_string = !in_string;
+    } else if (!in_string) {
+      for (const auto& [word, value] : kWords)
+        if (text.substr(at).starts_with(word)) {
+          strict += util::concat("\"\\u0001", word, '"');
+          length = 0;
+          at += word.size();
+          break;
+        }
+    }
+    strict += text.substr(at, length);
+    at += length;
+  }
+  return strict;
+}
+
+void restore_words(Json& json) {
+  if (json.is_structured())
+    for (Json& entry : json) restore_words(entry);
+  if (!json.is_string()) return;
+  for (const auto& [word, value] : kWords)
+    if (json == util::concat('\1', word)) {
+      json = value;
+      return;
+    }
+}
+
 }  // namespace
+
+Json parse_python_json(std::string_view text, const std::string& name) {
+  Json json = parse_json(with_words_in_quotes(text), name);
+  restore_words(json);
+  return json;
+}
 
 Json parse_json(std::string_view text, const std::string& name) {
   return parse<Json>(text, name);
@@ -66,6 +116,10 @@ nlohmann::json parse_large_json(std::string_view text, const std::string& name) 
 
 Json read_json_file(const std::filesystem::path& path) {
   return parse_json(read_file(path, kMaxFile), path.string());
+}
+
+Json read_python_json_file(const std::filesystem::path& path) {
+  return parse_python_json(read_file(path, kMaxFile), path.string());
 }
 
 nlohmann::json read_large_json_file(const std::filesystem::path& path) {

@@ -17,8 +17,12 @@ Json parse_json(std::string_view text, const std::string& name);
 /// index or header with a hundred thousand names can't afford.
 nlohmann::json parse_large_json(std::string_view text, const std::string& name);
 
+/// The same of what Python's json module writes: NaN, Infinity and -Infinity are numbers.
+Json parse_python_json(std::string_view text, const std::string& name);
+
 /// Reads and parses a file of at most 256 MiB.
 Json read_json_file(const std::filesystem::path& path);
+Json read_python_json_file(const std::filesystem::path& path);
 nlohmann::json read_large_json_file(const std::filesystem::path& path);
 
 /// Writes indented JSON with a last newline, beside and then renamed.

@@ -1,7 +1,8 @@
 #include "model/config.h"
 
-#include <cmath>
+#include <algorithm>
 
+#include "io/checkpoint.h"
 #include "io/json_file.h"
 #include "model/families.h"
 #include "util/error.h"
@@ -9,14 +10,62 @@
 namespace farskip::model {
 namespace {
 
-const FamilyEntry& find_family(const io::Fields& fields) {
-  const auto architectures = fields.strings("architectures");
-  for (const FamilyEntry& entry : families())
-    if (architectures.size() == 1 && architectures.front() == entry.architecture) return entry;
+bool lists(const FamilyEntry& entry, const io::Json& type) {
+  return type.is_string() && std::find(entry.model_types.begin(), entry.model_types.end(),
+                                       type.get<std::string>()) != entry.model_types.end();
+}
+
+bool type_is_known(const io::Json& type) {
+  return std::any_of(families().begin(), families().end(),
+                     [&](const FamilyEntry& entry) { return lists(entry, type); });
+}
+
+/// The family that architectures name, or model_type where there are none. Null if there is none,
+/// or if model_type names another one.
+const FamilyEntry* find_family(const io::Json& json) {
+  const auto field = [&](const char* key) { return json.contains(key) ? json[key] : io::Json(); };
+  const io::Json architectures = field("architectures"), type = field("model_type");
+  const bool unnamed = architectures.is_null() || architectures == io::Json::array();
+  const FamilyEntry* by_type = nullptr;
+  for (const FamilyEntry& entry : families()) {
+    if (!by_type && lists(entry, type)) by_type = &entry;
+    if (architectures == io::Json::array({entry.architecture}))
+      return lists(entry, type) || !type_is_known(type) ? &entry : nullptr;
+  }
+  return unnamed ? by_type : nullptr;
+}
+
+[[noreturn]] void refuse_family(const io::Fields& fields) {
   std::string known;
-  for (const FamilyEntry& entry : families())
+  for (const FamilyEntry& entry : families()) {
+    if (fields.has("architectures") &&
+        fields.strings("architectures") == std::vector<std::string>{entry.architecture})
+      fields.refuse("model_type", util::concat('"', entry.model_types.front(), "\" with ",
+                                               entry.architecture));
     known += (known.empty() ? "" : ", ") + std::string(entry.architecture);
+  }
   fields.refuse("architectures", "one of " + known);
+}
+
+constexpr const char* kText = "text_config";
+
+/// Whether it is a model of text and more, with a part of a known family.
+bool has_text_part(const io::Json& json) {
+  if (find_family(json) && json.contains("hidden_size")) return false;
+  return json.contains(kText) && json[kText].is_object() && find_family(json[kText]);
+}
+
+/// What such a model says of its text: the fields of `text_config`, and those beside it that hold
+/// for all of the model.
+io::Json text_part(const io::Json& json) {
+  io::Json text = json[kText];
+  for (const char* key :
+       {"torch_dtype", "dtype", "eos_token_id", "bos_token_id", "pad_token_id",
+        "tie_word_embeddings", "quantization_config", "farskip", "farskip_start_idx",
+        "farskip_end_idx", "attn_only_farskip", "mlp_only_farskip", "farskip_lag"})
+    if (json.contains(key) && !text.contains(key)) text[key] = json[key];
+  text["architectures"] = io::Json::array({find_family(text)->architecture});
+  return text;
 }
 
 /// An id, or a list of them, each within the vocabulary.
@@ -55,6 +104,54 @@ void check_router(const io::Fields& fields, const RouterConfig& router) {
                         " expert, expected at least 2 experts a group"));
 }
 
+/// Lists with an entry a layer, which must say what is computed.
+void check_layer_lists(const io::Fields& fields, const ModelConfig& config) {
+  const auto entries = [&](const char* key) {
+    auto list = fields.has(key) ? fields.strings(key) : std::vector<std::string>{};
+    if (fields.has(key) && std::ssize(list) != config.depth())
+      fields.refuse(key, util::concat("an entry for each of the ", config.depth(), " layers"));
+    return list;
+  };
+  const bool windows = fields.has("sliding_window") &&
+                       (!fields.has("use_sliding_window") || flag(fields, "use_sliding_window"));
+  for (const std::string& type : entries("layer_types"))
+    if (type != "full_attention" && (type != "sliding_attention" || windows))
+      fields.refuse("layer_types", "\"full_attention\" everywhere (nothing else is supported)");
+  const auto mlps = entries("mlp_layer_types");
+  for (size_t k = 0; k < mlps.size(); ++k)
+    if (const char* is = config.is_moe(k) ? "sparse" : "dense"; mlps[k] != is)
+      throw InputError(util::concat(fields.label(), ": mlp_layer_types: found ",
+                                    io::shown(mlps[k]), " for layer ", k, ", expected \"", is,
+                                    "\", as the fields beside it say"));
+}
+
+constexpr const char* kQuantisation[] = {"quantization_config", "compression_config",
+                                         "quantization"};
+
+/// " (fp8)"
+std::string quantisation_method(const io::Fields& fields, const char* key) {
+  const io::Json& value = fields.json()[key];
+  if (!value.is_object() || !value.contains("quant_method")) return "";
+  return " (" + io::shown(value["quant_method"]) + ")";
+}
+
+/// Whether all tensors beside a config.json are of floating types and none scales another.
+bool has_plain_weights(const std::filesystem::path& directory) {
+  const bool there = std::filesystem::exists(directory / "model.safetensors") ||
+                     std::filesystem::exists(directory / "model.safetensors.index.json");
+  if (!there) return false;
+  const auto checkpoint = io::Checkpoint::open(directory);
+  for (const std::string& name : checkpoint.names()) {
+    const at::ScalarType type = checkpoint.entry(name).dtype->type;
+    const bool wide = type == at::kDouble || type == at::kFloat || type == at::kBFloat16 ||
+                      type == at::kHalf;
+    if (!wide || name.ends_with("_scale") || name.ends_with("_scale_inv") ||
+        name.ends_with(".scales"))
+      return false;
+  }
+  return true;
+}
+
 /// Sizes that are plausible one by one may not be so together; what passes here fits int64 in every
 /// sum over the model, and the list of its tensors fits memory.
 void check_size(const ModelConfig& config, const std::string& name) {
@@ -82,45 +179,62 @@ void check_size(const ModelConfig& config, const std::string& name) {
 }  // namespace
 
 ModelConfig parse_config(const nlohmann::ordered_json& json, const std::string& name) {
-  const io::Fields fields(json, name);
-  const FamilyEntry& entry = find_family(fields);
+  const bool is_part = has_text_part(io::Fields(json, name).json());
+  const io::Json source = is_part ? text_part(json) : json;
+  const FamilyEntry* entry = find_family(source);
+  if (!entry) refuse_family(io::Fields(source, name));
   ModelConfig config;
-  config.source = json;
-  config.family = entry.family;
-  config.architecture = entry.architecture;
+  const io::Fields fields(complete(source, name, entry->fields, config.notes), name);
+  if (is_part)
+    config.notes.push_back(name + ": of its parts only text_config is read");
+  if (fields.has("model_type") && !type_is_known(fields.json()["model_type"]))
+    config.notes.push_back(util::concat(name, ": model_type: ",
+                                        io::shown(fields.json()["model_type"]),
+                                        " is not known; read as ", entry->architecture));
+  config.source = source;
+  config.family = entry->family;
+  config.architecture = entry->architecture;
   config.vocabulary = fields.integer("vocab_size", 2, int64_t{1} << 24);
   config.hidden = fields.integer("hidden_size", 1, kMaxWidth);
   config.layers.resize(fields.integer("num_hidden_layers", 1, 4096));
-  config.norm_eps = fields.optional_number("rms_norm_eps", 0, 1).value_or(1e-6);
-  config.tied_embeddings = fields.optional_boolean("tie_word_embeddings").value_or(false);
+  config.norm_eps = fields.number("rms_norm_eps", 0, 1);
+  config.tied_embeddings = flag(fields, "tie_word_embeddings");
   config.initializer_range = fields.optional_number("initializer_range", 0, 100).value_or(0.02);
   config.max_positions = fields.integer("max_position_embeddings", 1, int64_t{1} << 32);
   config.dtype =
-      fields.optional_string("torch_dtype").value_or(fields.optional_string("dtype").value_or(""));
+      fields.optional_string("dtype").value_or(fields.optional_string("torch_dtype").value_or(""));
   config.eos_tokens = token_ids(fields, "eos_token_id", config.vocabulary);
   config.bos_token = token_id(fields, "bos_token_id", config.vocabulary);
   config.pad_token = token_id(fields, "pad_token_id", config.vocabulary);
+  for (const char* key : kQuantisation)
+    if (fields.has(key))
+      throw InputError(util::concat(name, ": ", key, ": found a quantised checkpoint",
+                                    quantisation_method(fields, key),
+                                    ", expected float32, bfloat16 or float16 weights (dequantise "
+                                    "it first)"));
 
-  only(fields, "hidden_act", "silu");
-  only(fields, "attention_dropout", 0.0);
-  only(fields, "mlp_bias", false);
-  only(fields, "pretraining_tp", 1);
-  if (fields.has("quantization_config"))
-    throw InputError(name +
-                     ": quantization_config: found a quantised checkpoint, expected float32, "
-                     "bfloat16 or float16 weights "
-                     "(dequantise it first)");
-
-  entry.parse(fields, config);
+  entry->parse(fields, config);
+  check_layer_lists(fields, config);
   for (const LayerConfig& layer : config.layers)
     if (layer.moe) check_router(fields, layer.moe->router);
   check_size(config, name);
-  config.connectivity = Connectivity::from_json(json, config.depth(), name);
+  config.connectivity = Connectivity::from_json(source, config.depth(), name);
   return config;
 }
 
 ModelConfig read_config(const std::filesystem::path& file) {
-  return parse_config(io::read_json_file(file), file.string());
+  io::Json json = io::read_python_json_file(file);
+  std::vector<std::string> notes;
+  for (const char* key : kQuantisation) {
+    if (!json.is_object() || !json.contains(key) || json[key].is_null()) continue;
+    if (!has_plain_weights(file.parent_path())) continue;
+    notes.push_back(util::concat(file.string(), ": ", key, " is not taken into account",
+                                 " (the weights beside it are not quantised)"));
+    json.erase(key);
+  }
+  ModelConfig config = parse_config(json, file.string());
+  config.notes.insert(config.notes.end(), notes.begin(), notes.end());
+  return config;
 }
 
 nlohmann::ordered_json config_with_connectivity(const ModelConfig& config,
@@ -130,59 +244,8 @@ nlohmann::ordered_json config_with_connectivity(const ModelConfig& config,
   return json;
 }
 
-double yarn_mscale(double factor, double m) {
-  return factor > 1 ? 0.1 * m * std::log(factor) + 1.0 : 1.0;
-}
-
-void only(const io::Fields& fields, const char* key, const io::Json& supported) {
-  if (!fields.has(key)) return;
-  if (fields.json()[key] != supported)
-    fields.refuse(key, supported.dump() + " (nothing else is supported)");
-}
-
-std::optional<io::Fields> rope_scaling(const io::Fields& fields) {
-  auto scaling = fields.optional_object("rope_scaling");
-  return scaling ? scaling : fields.optional_object("rope_parameters");
-}
-
-RopeConfig parse_rope(const io::Fields& fields, int64_t dim, bool interleaved,
-                      int64_t max_positions) {
-  RopeConfig rope;
-  rope.dim = dim;
-  rope.interleaved = interleaved;
-  if (dim % 2 != 0)
-    throw InputError(util::concat(fields.label(), ": rotary head size: found ", dim,
-                                  ", expected an even number"));
-  only(fields, "partial_rotary_factor", 1.0);
-  const auto scaling = rope_scaling(fields);
-  const auto inner_theta =
-      scaling ? scaling->optional_number("rope_theta", 1e-3, 1e15) : std::nullopt;
-  rope.theta =
-      fields.optional_number("rope_theta", 1e-3, 1e15).value_or(inner_theta.value_or(10000.0));
-  if (!scaling) return rope;
-
-  const char* key = scaling->has("rope_type") ? "rope_type" : "type";
-  const std::string type = scaling->optional_string(key).value_or("default");
-  if (type == "default") return rope;
-  if (type != "yarn") scaling->refuse(key, "\"yarn\" or \"default\"");
-  YarnConfig yarn;
-  yarn.factor = scaling->number("factor", 1.0, 1e6);
-  yarn.beta_fast = scaling->optional_number("beta_fast", 1e-6, 1e6).value_or(32);
-  yarn.beta_slow = scaling->optional_number("beta_slow", 1e-6, 1e6).value_or(1);
-  if (yarn.beta_fast < yarn.beta_slow)
-    scaling->refuse("beta_fast", util::concat("at least beta_slow = ", yarn.beta_slow));
-  yarn.original_positions =
-      scaling->optional_integer("original_max_position_embeddings", 1, int64_t{1} << 32)
-          .value_or(max_positions);
-  yarn.truncate = scaling->optional_boolean("truncate").value_or(true);
-  const double mscale = scaling->optional_number("mscale", 0, 100).value_or(0);
-  const double mscale_all = scaling->optional_number("mscale_all_dim", 0, 100).value_or(0);
-  const double derived = mscale != 0 && mscale_all != 0 ? yarn_mscale(yarn.factor, mscale) /
-                                                              yarn_mscale(yarn.factor, mscale_all)
-                                                        : yarn_mscale(yarn.factor, 1);
-  yarn.attention_factor = scaling->optional_number("attention_factor", 0, 1e3).value_or(derived);
-  rope.yarn = yarn;
-  return rope;
+bool flag(const io::Fields& fields, const char* key) {
+  return fields.optional_boolean(key).value_or(false);
 }
 
 }  // namespace farskip::model

@@ -23,7 +23,8 @@ struct YarnConfig {
   int64_t original_positions = 0;
   double attention_factor =
       1;                 ///< multiplies cos and sin; already derived from mscale / mscale_all_dim
-  bool truncate = true;  ///< floor and ceil the ends of the ramp
+  double mscale_all = 0;  ///< whose mscale, squared, scales the logits of latent attention; 0: 1
+  bool truncate = true;   ///< floor and ceil the ends of the ramp
 };
 
 struct RopeConfig {
@@ -112,16 +113,20 @@ struct ModelConfig {
   double aux_loss_coefficient = 0;  ///< of the load-balancing loss in pretraining
   std::vector<LayerConfig> layers;
   Connectivity connectivity;
+  /// What the file says and nobody takes into account, and where it says two things: one line each,
+  /// for whoever loads the model to show.
+  std::vector<std::string> notes;
   nlohmann::ordered_json source;  ///< config.json itself; what is written out again
 
   int64_t depth() const { return static_cast<int64_t>(layers.size()); }
   bool is_moe(int64_t layer) const { return layers.at(layer).moe.has_value(); }
 };
 
-/// Reads a config.json. InputError names the first field that is missing, absurd, contradictory or
-/// unsupported.
+/// Reads a config.json: what is absent or null as transformers reads it, NaN and Infinity too.
+/// InputError names the first field that is missing, absurd, contradictory or unsupported. A
+/// quantization_config is a note where the safetensors files beside it are plain, else refused.
 ModelConfig read_config(const std::filesystem::path& file);
-/// The same from parsed JSON; `name` is what errors call it.
+/// The same from parsed JSON alone; `name` is what errors call it.
 ModelConfig parse_config(const nlohmann::ordered_json& json, const std::string& name);
 /// The source with the connectivity stamped in (AMD's keys, method.md section 2): what is saved
 /// beside the weights.

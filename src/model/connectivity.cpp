@@ -5,6 +5,7 @@
 #include <cmath>
 #include <optional>
 
+#include "io/json_fields.h"
 #include "util/error.h"
 
 namespace farskip::model {
@@ -34,14 +35,13 @@ bool read_flag(const nlohmann::ordered_json& config, const char* key, const std:
   return config[key].get<bool>();
 }
 
+/// A whole number, which may be written as a float; one that is larger than any index is the last.
 int64_t read_index(const nlohmann::ordered_json& config, const char* key, int64_t fallback,
                    int64_t least, const std::string& name) {
+  constexpr int64_t kMost = int64_t{1} << 32;
   if (!config.contains(key) || config[key].is_null()) return fallback;
-  const auto& value = config[key];
-  util::require(value.is_number_integer() && value.get<int64_t>() >= least,
-                util::concat(name, ": ", key), value.dump(),
-                util::concat("an integer of at least ", least));
-  return value.get<int64_t>();
+  if (config[key].is_number() && config[key].get<double>() >= kMost) return kMost;
+  return io::Fields(config, name).integer(key, least);
 }
 
 }  // namespace

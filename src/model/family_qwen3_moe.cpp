@@ -7,6 +7,19 @@
 
 namespace farskip::model {
 
+FieldTable qwen3_moe_fields() {
+  return with_common_fields({
+      alias("num_local_experts", "num_experts"), alias("n_routed_experts", "num_experts"),
+      read("num_experts"), read("num_experts_per_tok", 8), read("num_key_value_heads", 4),
+      read("head_dim"), read("norm_topk_prob", false), read("decoder_sparse_step", 1),
+      read("mlp_only_layers"), read("use_sliding_window", false),
+      defaulted("max_position_embeddings", 32768), read("router_aux_loss_coef"),
+      fixed("shared_expert_intermediate_size", {0, nullptr}),
+      fixed("n_shared_experts", {0, nullptr}), fixed("use_qk_norm", {true}),
+      fixed("qkv_bias", {false, nullptr}),
+  });
+}
+
 void parse_qwen3_moe(const io::Fields& fields, ModelConfig& config) {
   AttentionConfig attention;
   attention.kind = AttentionKind::gqa;
@@ -21,26 +34,24 @@ void parse_qwen3_moe(const io::Fields& fields, ModelConfig& config) {
     fields.refuse("num_attention_heads",
                   util::concat("at most half of hidden_size = ", config.hidden, ", or a head_dim"));
   attention.rope_dim = attention.v_dim = head_dim;
-  attention.qkv_bias = attention.output_bias =
-      fields.optional_boolean("attention_bias").value_or(false);
+  attention.qkv_bias = attention.output_bias = flag(fields, "attention_bias");
   attention.qk_norm = true;
   attention.norm_eps = config.norm_eps;
   attention.softmax_scale = 1.0 / std::sqrt(static_cast<double>(head_dim));
-  attention.rope = parse_rope(fields, head_dim, /*interleaved=*/false, config.max_positions);
-  if (fields.optional_boolean("use_sliding_window").value_or(false) && fields.has("sliding_window"))
+  attention.rope = parse_rope(fields, head_dim, /*interleaved=*/false, config);
+  if (flag(fields, "use_sliding_window") && fields.has("sliding_window"))
     fields.refuse("sliding_window",
                   "null, or use_sliding_window false (windows are not supported)");
 
   MoeConfig moe;
-  moe.router.experts =
-      fields.integer(fields.has("num_experts") ? "num_experts" : "num_local_experts", 1, 65536);
+  moe.router.experts = fields.integer("num_experts", 1, 65536);
   moe.router.top_k = fields.integer("num_experts_per_tok", 1, 65536);
-  moe.router.normalise = fields.optional_boolean("norm_topk_prob").value_or(false);
+  moe.router.normalise = flag(fields, "norm_topk_prob");
   moe.router.in_model_dtype = true;
   moe.expert_width = fields.integer("moe_intermediate_size", 1, kMaxWidth);
   config.aux_loss_coefficient = fields.optional_number("router_aux_loss_coef", 0, 100).value_or(0);
 
-  const int64_t step = fields.optional_integer("decoder_sparse_step", 1, 65536).value_or(1);
+  const int64_t step = fields.integer("decoder_sparse_step", 1, 65536);
   const auto dense =
       fields.optional_integers("mlp_only_layers", 0, 65536).value_or(std::vector<int64_t>{});
   const int64_t dense_width = fields.integer("intermediate_size", 1, 4 * kMaxWidth);

@@ -132,7 +132,7 @@ GenerationDefaults read_generation_defaults(const std::filesystem::path& directo
                                             int64_t vocabulary) {
   const auto file = directory / "generation_config.json";
   if (!std::filesystem::exists(file)) return {};
-  return parse_generation_defaults(io::read_json_file(file), file.string(), vocabulary);
+  return parse_generation_defaults(io::read_python_json_file(file), file.string(), vocabulary);
 }
 
 std::vector<int64_t> end_tokens(const std::vector<int64_t>& config,

@@ -10,8 +10,8 @@
 namespace farskip::model {
 
 /// Values for what a request leaves out, taken as vLLM's `--generation-config auto` takes them;
-/// nothing: the file is silent, and the verb's own default holds. `do_sample` chooses nothing, as in
-/// vLLM (transformers would be greedy without it), but for one case: true without a temperature
+/// nothing: the file is silent, and the verb's own default holds. `do_sample` chooses nothing, as
+/// in vLLM (transformers would be greedy without it), but for one case: true without a temperature
 /// means 1, the default of both.
 struct GenerationDefaults {
   /// Ids that end an output besides those of config.json.

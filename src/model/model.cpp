@@ -49,9 +49,7 @@ class Block {
 /// if its dtype is right and its rows are whole, and several are copied into the stacked parameter.
 at::Tensor load_parameter(const io::Checkpoint& checkpoint, const Binding& binding,
                           at::TensorOptions options, Block* block) {
-  const auto read = [&](const Piece& piece) {
-    return piece.held(checkpoint.require(piece.name, piece.shape));
-  };
+  const auto read = [&](const Piece& piece) { return read_piece(checkpoint, binding, piece); };
   if (binding.pieces.size() == 1 && binding.pieces.front().expert < 0 && !block)
     return read(binding.pieces.front()).to(options).contiguous();
   const at::Tensor value =
@@ -111,6 +109,17 @@ void Model::defer_gradients(const std::shared_ptr<GradientQueue>& queue) {
   weights.head.queue = queue;  // a tied one is not among them
 }
 
+io::Checkpoint open_checkpoint(const std::filesystem::path& directory) {
+  const auto checkpoint = io::Checkpoint::open(directory);
+  const std::string embedding = "model.embed_tokens.weight";
+  if (checkpoint.contains(embedding)) return checkpoint;
+  for (const auto& [from, to] : {std::pair<std::string, std::string>{"language_model.", ""},
+                                 {"model.language_model.", "model."}})
+    if (const auto renamed = checkpoint.renamed(from, to); renamed.contains(embedding))
+      return renamed;
+  return checkpoint;
+}
+
 at::ScalarType default_dtype(const ModelConfig& config) {
   return config.dtype == "bfloat16" ? at::kBFloat16 : at::kFloat;
 }
@@ -124,7 +133,9 @@ Model load_model(const std::filesystem::path& directory, std::optional<at::Scala
   model.dtype = dtype.value_or(default_dtype(model.config));
   model.device = device;
   model.directory = directory;
-  const auto checkpoint = io::Checkpoint::open(directory);
+  const auto checkpoint = open_checkpoint(directory);
+  model.notes = model.whole.notes;
+  model.notes.insert(model.notes.end(), checkpoint.notes().begin(), checkpoint.notes().end());
 
   const auto bindings = bind(model.weights, model.whole, share);
   // Of an embedding a few rows are read at a time: it stays in the file, but where it is the head.
@@ -184,7 +195,7 @@ void save_model(const Model& model, const Connectivity& connectivity,
   Weights weights = model.weights;  // handles only
   const auto bindings = bind(weights, model.whole, model.share);
   std::optional<io::Checkpoint> origin;
-  if (!model.unused.empty()) origin = io::Checkpoint::open(*model.directory);
+  if (!model.unused.empty()) origin = open_checkpoint(*model.directory);
 
   std::map<std::string, Source> sources;
   for (const Binding& binding : bindings)

@@ -22,6 +22,8 @@ struct Model {
   at::Device device = at::kCPU;
   /// Tensors of the checkpoint that the model does not use (multi-token-prediction layers, say).
   std::vector<std::string> unused;
+  /// What config.json and the directory say that is passed over, one line each.
+  std::vector<std::string> notes;
   /// The directory it was loaded from; unused tensors and companion files are copied from there.
   std::optional<std::filesystem::path> directory;
 
@@ -35,6 +37,10 @@ struct Model {
   /// Where contributions to the gradients wait from now on; null: nowhere.
   void defer_gradients(const std::shared_ptr<GradientQueue>& queue);
 };
+
+/// The tensors of a directory under the names of the table; those of a model of text and more have
+/// "language_model" before or in them.
+io::Checkpoint open_checkpoint(const std::filesystem::path& directory);
 
 /// The dtype that a checkpoint is run in when nobody asks for another: the one its config names
 /// (float16 is run in float32).

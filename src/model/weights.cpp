@@ -54,6 +54,8 @@ class Table {
     Binding gate_up{&moe.gate_up, name + ".0.gate_proj.weight", {held, 2 * own, hidden}};
     Binding down{&moe.down, name + ".0.down_proj.weight", {held, hidden, own}};
     gate_up.experts = down.experts = true;
+    gate_up.stacked = {name + ".gate_up_proj", {experts, 2 * width, hidden}, first};
+    down.stacked = {name + ".down_proj", {experts, hidden, width}, first};
     for (int64_t e = 0; e < held; ++e) {
       const std::string expert = util::concat(name, ".", first + e);
       gate_up.pieces.push_back({expert + ".gate_proj.weight", {width, hidden}, rows(part), e});
@@ -183,12 +185,26 @@ std::vector<Binding> bind(Weights& weights, const ModelConfig& config, const Sha
   return std::move(table.bindings);
 }
 
+at::Tensor read_piece(const io::Checkpoint& checkpoint, const Binding& binding,
+                      const Piece& piece) {
+  const StackedExperts& stacked = binding.stacked;
+  if (stacked.name.empty() || checkpoint.contains(piece.name) || !checkpoint.contains(stacked.name))
+    return piece.held(checkpoint.require(piece.name, piece.shape));
+  const at::Tensor expert =
+      checkpoint.require(stacked.name, stacked.shape).select(0, stacked.first + piece.expert);
+  const int64_t rows = piece.shape.front();
+  return piece.held(expert.narrow(0, piece.row > 0 ? rows : 0, rows));  // up follows gate
+}
+
 std::vector<std::string> unused_tensors(const std::vector<Binding>& bindings,
                                         const ModelConfig& config,
                                         const std::vector<std::string>& names) {
+  const std::set<std::string> there(names.begin(), names.end());
   std::set<std::string> used;
-  for (const Binding& binding : bindings)
+  for (const Binding& binding : bindings) {
     for (const Piece& piece : binding.pieces) used.insert(piece.name);
+    if (!there.contains(binding.name)) used.insert(binding.stacked.name);
+  }
   if (config.tied_embeddings) used.insert("lm_head.weight");
   std::vector<std::string> unused;
   for (const std::string& name : names)

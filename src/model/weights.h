@@ -2,6 +2,7 @@
 #pragma once
 #include <vector>
 
+#include "io/checkpoint.h"
 #include "model/parameter.h"
 #include "model/share.h"
 
@@ -78,6 +79,14 @@ struct Piece {
   at::Tensor held(const at::Tensor& whole) const;
 };
 
+/// The one tensor that holds all experts in some files, as transformers 5 has them in memory:
+/// [experts, 2 width, hidden] (gate, then up) or [experts, hidden, width].
+struct StackedExperts {
+  std::string name = {};
+  std::vector<int64_t> shape = {};
+  int64_t first = 0;  ///< the expert that Piece::expert counts from
+};
+
 enum class Role { matrix, norm, bias, correction };
 
 /// A parameter, its shape and the checkpoint's tensors that make it up.
@@ -89,6 +98,7 @@ struct Binding {
   bool experts = false;  ///< stacked over the experts that this rank holds, not over all
   bool wide = false;     ///< held in float32 (float64 for float64) whatever the model's dtype
   std::vector<Piece> pieces = {};
+  StackedExperts stacked = {};  ///< where a checkpoint may hold the pieces together
   int64_t layer = -1;  ///< that it is of; -1: the embedding, the depth: what comes after the layers
 
   /// The piece's part of a tensor with this binding's shape.
@@ -99,6 +109,10 @@ struct Binding {
 /// what the share holds of it, in the order embedding, layers, final norm, head (absent when tied).
 /// Resizes `weights.layers`. InputError if the model can't be shared out so (see local_config).
 std::vector<Binding> bind(Weights& weights, const ModelConfig& config, const Share& share = {});
+
+/// What is held of a piece, from the tensor of its name or its part of the stacked one, without
+/// copying. InputError by name if the checkpoint has neither, or one of another shape.
+at::Tensor read_piece(const io::Checkpoint& checkpoint, const Binding& binding, const Piece& piece);
 
 /// Those of a checkpoint's tensors that are not in the table. The head of tied embeddings, which
 /// some files store anyway, is not among them.

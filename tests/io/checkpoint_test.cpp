@@ -186,6 +186,69 @@ TEST(Checkpoint, KilledAtAnyMomentTheDirectoryIsOldNewOrRefused) {
   for (const auto& [outcome, count] : outcomes) RecordProperty(outcome, count);
 }
 
+/// A checkpoint as the hub's cache has it: links to blobs that are named by their hashes.
+void link_into_cache(const fs::path& from, const fs::path& repository) {
+  fs::create_directories(repository / "blobs");
+  fs::create_directories(repository / "snapshots/0123");
+  int blob = 0;
+  for (const auto& entry : fs::directory_iterator(from)) {
+    const std::string hash = util::concat("sha", blob++);
+    fs::copy_file(entry.path(), repository / "blobs" / hash);
+    fs::create_symlink("../../blobs/" + hash,
+                       repository / "snapshots/0123" / entry.path().filename());
+  }
+}
+
+TEST(Checkpoint, PassesOverWhatIsNotOfTheModelAndSaysSo) {
+  const TemporaryFolder folder;
+  const fs::path directory = folder / "model";
+  write_checkpoint(directory, Json{}, specs(3), filled_with(1), {.max_shard_bytes = 64});
+  EXPECT_TRUE(Checkpoint::open(directory).notes().empty());
+
+  // Entries of the index without a tensor, files of other programs, an adapter.
+  Json index = read_json_file(directory / "model.safetensors.index.json");
+  index["weight_map"]["mtp.b"] = index["weight_map"]["t0"];
+  index["weight_map"]["mtp.a"] = index["weight_map"]["t2"];
+  write_json_file(directory / "model.safetensors.index.json", index);
+  write_safetensors(directory / "consolidated.safetensors", specs(9), filled_with(2));
+  write_safetensors(directory / "adapter_model.safetensors", specs(9), filled_with(3));
+  put_file(directory / "adapter_config.json", "{}");
+  link_into_cache(directory, folder / "cache");
+  for (const fs::path& place : {directory, folder / "cache/snapshots/0123"}) {
+    const Checkpoint checkpoint = Checkpoint::open(place);
+    EXPECT_EQ(checkpoint.names(), (std::vector<std::string>{"t0", "t1", "t2"}));
+    EXPECT_TRUE(at::equal(checkpoint.tensor("t2"), at::ones({8})));
+    const std::string name = place.string();
+    EXPECT_EQ(checkpoint.notes(),
+              (std::vector<std::string>{
+                  name + "/model.safetensors.index.json: 2 tensors are not in the files that it "
+                         "names (first: mtp.a)",
+                  name + ": the adapter beside the model is not applied (merge it first)"}));
+    EXPECT_EQ(input_error([&] { checkpoint.require("mtp.a", {8}); }),
+              name + ": mtp.a: found no such tensor, expected it in the checkpoint");
+  }
+  fs::remove_all(folder / "cache/blobs");  // a download that was broken off
+  EXPECT_NE(input_error([&] { Checkpoint::open(folder / "cache/snapshots/0123"); }).find("no "),
+            std::string::npos);
+  fs::remove(directory / "config.json");
+  EXPECT_NE(input_error([&] { Checkpoint::open(directory); }).find("an adapter"),
+            std::string::npos);
+}
+
+TEST(Checkpoint, ReadsMixedTypesAndOtherNames) {
+  const TemporaryFolder folder;
+  write_checkpoint(folder.path(), Json{},
+                   std::vector<TensorSpec>{{"text.a", at::kBFloat16, {8}},
+                                           {"text.router", at::kFloat, {8}},
+                                           {"sight.b", at::kHalf, {8}}},
+                   filled_with(1));
+  const Checkpoint renamed = Checkpoint::open(folder.path()).renamed("text.", "model.");
+  EXPECT_EQ(renamed.names(), (std::vector<std::string>{"model.a", "model.router", "sight.b"}));
+  EXPECT_EQ(renamed.require("model.a", {8}).scalar_type(), at::kBFloat16);
+  EXPECT_EQ(renamed.require("model.router", {8}).scalar_type(), at::kFloat);
+  EXPECT_FALSE(renamed.contains("text.a"));
+}
+
 TEST(Checkpoint, RefusesADirectoryThatIsNoFloatingPointCheckpoint) {
   const TemporaryFolder folder;
   write_checkpoint(folder.path(), Json{}, specs(1, at::kLong), filled_with(1));

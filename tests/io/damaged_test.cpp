@@ -133,7 +133,6 @@ TEST(Damaged, IndexOfShards) {
       {R"({"weight_map": {"a": "shard\u0000"}})", "name of a file in the same directory"},
       {R"({"weight_map": {"a": "absent"}})", "no shard \"absent\""},
       {R"({"weight_map": {"a": "config.json"}})", "config.json: found"},
-      {R"({"weight_map": {"a": "shard", "b": "shard"}})", "b: found no such tensor in shard"},
       {R"({"weight_map": {"a": "shard", "a": "shard"}})", "twice"},
   };
   const TemporaryFolder folder;
@@ -176,7 +175,7 @@ TEST(Damaged, Configurations) {
   const char *v2 = "deepseek_v2", *v3 = "deepseek_v3", *qwen = "qwen3_moe";
   const Edit edits[] = {
       {v3, "", "[]", "expected an object"},
-      {v3, "architectures", "", "architectures: found no such field"},
+      {v3, "model_type", "\"qwen3_moe\"", "model_type: found \"qwen3_moe\""},
       {v3, "architectures", "\"DeepseekV3ForCausalLM\"", "a list of strings"},
       {v3, "architectures", "[\"LlamaForCausalLM\"]", "expected one of DeepseekV2ForCausalLM"},
       {v3, "architectures", "[\"DeepseekV3ForCausalLM\", \"Qwen3MoeForCausalLM\"]", "one of"},
@@ -205,7 +204,23 @@ TEST(Damaged, Configurations) {
       {v3, "scoring_func", "\"softmax\"", "expected \"sigmoid\""},
       {v3, "topk_method", "\"greedy\"", "expected \"noaux_tc\""},
       {v2, "topk_method", "\"noaux_tc\"", "group_limited_greedy"},
-      {v2, "q_lora_rank", "", "a rank, or null"},
+      {v3, "n_group", "null", "n_group: found null"},
+      {v3, "topk_group", "null", "topk_group: found null"},
+      {v3, "routed_scaling_factor", "null", "routed_scaling_factor: found null"},
+      {v2, "topk_method", "null", "topk_method: found null"},
+      {v2, "num_experts_per_tok", "", "num_experts_per_tok: found no such field"},
+      {v3, "hidden_act", "null", "hidden_act: found null"},
+      {v3, "head_dim", "15", "qk_rope_head_dim = 8"},
+      {v3, "num_local_experts", "9", "expected n_routed_experts = 8"},
+      {v3, "rope_theta", "null", "rope_theta: found null"},
+      {v3, "rope_theta", "\"10k\"", "rope_theta: found \"10k\""},
+      {qwen, "rope_parameters", "{\"full_attention\": {\"rope_theta\": 5}}", "full_attention: fo"},
+      {v3, "per_layer_config", "{\"0\": {\"v_head_dim\": 2}}", "per_layer_config"},
+      {v3, "moe_layer_freq", "[0, 1]", "an entry for each of the 5 layers"},
+      {v3, "moe_layer_freq", "[0, 0, 1, 1, 2]", "moe_layer_freq"},
+      {v3, "layer_types", "[\"full_attention\"]", "an entry for each of the 5 layers"},
+      {v3, "mlp_layer_types", R"(["dense", "dense", "dense", "sparse", "sparse"])",
+       "for layer 2, expected \"sparse\""},
       {v3, "num_key_value_heads", "1", "no groups"},
       {v3, "qk_rope_head_dim", "7", "an even number"},
       {v3, "qk_head_dim", "15", "qk_nope_head_dim + qk_rope_head_dim"},
@@ -222,7 +237,7 @@ TEST(Damaged, Configurations) {
       {qwen, "use_sliding_window", "true", "windows are not supported"},
       {qwen, "mlp_only_layers", "[-1]", "mlp_only_layers"},
       {qwen, "mlp_only_layers", "[\"0\"]", "mlp_only_layers"},
-      {qwen, "num_experts", "", "num_local_experts: found no such field"},
+      {qwen, "num_experts", "", "num_experts: found no such field"},
       {qwen, "torch_dtype", "16", "torch_dtype: found 16"},
   };
   for (const Edit& edit : edits) {
@@ -263,6 +278,12 @@ TEST(Damaged, ConfigurationsWrongInTwoFields) {
               name, "fewer than 1e15");
   expect_line(error(qwen, {{"head_dim", nullptr}, {"num_attention_heads", 64}}), name,
               "num_attention_heads");
+  const Json windows(Json::array_t(4, "sliding_attention"));
+  expect_line(error(qwen, {{"layer_types", windows}, {"use_sliding_window", true}}), name,
+              "windows are not supported");
+  const Json five(Json::array_t(5, "sliding_attention"));
+  expect_line(error(v3, {{"layer_types", five}, {"sliding_window", 8}}), name,
+              "layer_types: found [\"sliding_attention\"");
 }
 
 /// `farskip inspect DIRECTORY` must exit with 2 and one line on stderr, nothing on stdout.

@@ -5,7 +5,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <limits>
+#include <map>
 
 #include "io/checkpoint.h"
 #include "model/parameter_count.h"
@@ -139,6 +141,83 @@ TEST_P(SharedModels, ReadOnlyTheirPartAndHoldEverythingTogether) {
       else  // KV heads are held twice
         EXPECT_GT(together + everywhere, all + whole);
     }
+}
+
+/// Tensors under the names that transformers 5 has in memory: one for all experts.
+std::map<std::string, at::Tensor> with_stacked_experts(const io::Checkpoint& checkpoint) {
+  std::map<std::string, at::Tensor> tensors;
+  std::map<std::string, std::vector<at::Tensor>> gate_up, down;
+  for (const std::string& name : checkpoint.names()) {
+    const size_t end = name.find(".mlp.experts.");
+    if (end == std::string::npos) {
+      tensors[name] = checkpoint.tensor(name);
+      continue;
+    }
+    const std::string stack = name.substr(0, end) + ".mlp.experts.";
+    if (!name.ends_with(".0.gate_proj.weight")) continue;
+    for (int64_t e = 0; checkpoint.contains(util::concat(stack, e, ".up_proj.weight")); ++e) {
+      const auto of = [&](const char* part) {
+        return checkpoint.tensor(util::concat(stack, e, part, "_proj.weight"));
+      };
+      gate_up[stack + "gate_up_proj"].push_back(at::cat({of(".gate"), of(".up")}));
+      down[stack + "down_proj"].push_back(of(".down"));
+    }
+  }
+  for (const auto& stacks : {gate_up, down})
+    for (const auto& [name, experts] : stacks) tensors[name] = at::stack(experts);
+  return tensors;
+}
+
+TEST_P(SharedModels, ReadExpertsThatAreOneTensor) {
+  const SharedModel shared(GetParam());
+  const auto tensors = with_stacked_experts(io::Checkpoint::open(shared.directory()));
+  const ModelConfig config = read_config(shared.directory() / "config.json");
+  std::vector<io::TensorSpec> specs;
+  for (const auto& [name, tensor] : tensors)
+    specs.push_back({name, tensor.scalar_type(), tensor.sizes().vec()});
+  const std::filesystem::path stacked = shared.directory() / "stacked";
+  io::write_checkpoint(stacked, config.source, specs,
+                       [&](const io::TensorSpec& spec) { return tensors.at(spec.name); });
+  std::vector<Share> shares = {{}, Share::of_experts(1, 2)};
+  for (int64_t rank = 0; rank < 4; ++rank) shares.push_back(replicated_share(rank, 4, 2));
+  for (const Share& share : shares)
+    for (const auto residence : {Residence::mapped, Residence::copied}) {
+      const auto load = [&](const std::filesystem::path& directory) {
+        return load_model(directory, at::kDouble, at::kCPU, residence, share);
+      };
+      const Model expected = load(shared.directory()), found = load(stacked);
+      EXPECT_EQ(found.unused, expected.unused);
+      const auto wanted = expected.parameters(), got = found.parameters();
+      for (size_t i = 0; i < wanted.size(); ++i)
+        EXPECT_TRUE(got[i]->value.equal(wanted[i]->value)) << wanted[i]->name;
+    }
+  // What is written is one tensor an expert again.
+  const std::filesystem::path saved = shared.directory() / "saved";
+  save_model(load_model(stacked), config.connectivity, saved);
+  EXPECT_EQ(io::Checkpoint::open(saved).names(), io::Checkpoint::open(shared.directory()).names());
+}
+
+TEST_P(SharedModels, AreRefusedByNameWhereTheStackIsDamaged) {
+  const SharedModel shared(GetParam());
+  auto tensors = with_stacked_experts(io::Checkpoint::open(shared.directory()));
+  const ModelConfig config = read_config(shared.directory() / "config.json");
+  const std::filesystem::path stacked = shared.directory() / "stacked";
+  const auto load = [&] {
+    std::vector<io::TensorSpec> specs;
+    for (const auto& [name, tensor] : tensors)
+      specs.push_back({name, tensor.scalar_type(), tensor.sizes().vec()});
+    io::write_checkpoint(stacked, config.source, specs,
+                         [&](const io::TensorSpec& spec) { return tensors.at(spec.name); });
+    load_model(stacked);
+  };
+  const auto stack = std::find_if(tensors.begin(), tensors.end(), [](const auto& tensor) {
+    return tensor.first.ends_with("experts.down_proj");
+  });
+  const std::string name = stack->first;
+  stack->second = stack->second.transpose(1, 2).contiguous();
+  EXPECT_THAT(load, testing::ThrowsMessage<InputError>(testing::HasSubstr(name + ": found shape")));
+  tensors.erase(name);
+  EXPECT_THAT(load, testing::ThrowsMessage<InputError>(testing::HasSubstr("found no such tensor")));
 }
 
 TEST(Share, OfAReleasedModelIsAnNth) {
