@@ -58,7 +58,8 @@ Fact checkpoint_fact(const std::string& directory) {
   std::set<fs::path> files;
   for (const auto& entry : fs::directory_iterator(directory))
     if (entry.is_regular_file() &&
-        (entry.path().extension() == ".safetensors" || entry.path().filename() == "config.json"))
+        (entry.path().extension() == ".safetensors" || entry.path().filename() == "config.json" ||
+         entry.path().filename() == "generation_config.json"))
       files.insert(entry.path());
   Fingerprint fingerprint;
   for (const fs::path& file : files) fingerprint.add_file(file, 64);

@@ -7,6 +7,7 @@
 #include "text/chat_template.h"
 #include "io/json_file.h"
 #include "text/tokenizer.h"
+#include "model/generation_defaults.h"
 #include "options.h"
 #include "ranks.h"
 #include "util/error.h"
@@ -18,7 +19,9 @@ namespace {
 struct Options {
   std::string model;
   std::vector<std::string> prompts, prompt_tokens, stops;
-  bool chat = false, json = false;
+  std::vector<int64_t> stop_token_ids;
+  std::string generation_config = "auto";
+  bool chat = false, json = false, ignore_eos = false, skip_special_tokens = true;
   engine::GenerateOptions generate;
   RunOptions run;
 };
@@ -52,9 +55,8 @@ std::vector<int64_t> encode_prompt(const Options& options, const std::string& pr
 class Output {
  public:
   /// `stream`: shown on the terminal as it comes.
-  Output(const text::Tokenizer* tokenizer, const std::vector<std::string>& stops, bool stream)
-      : stream_(stream) {
-    if (tokenizer) text_.emplace(*tokenizer, stops);
+  Output(const text::Tokenizer* tokenizer, const Options& options, bool stream) : stream_(stream) {
+    if (tokenizer) text_.emplace(*tokenizer, options.stops, options.skip_special_tokens);
   }
 
   /// False when a stop string is complete.
@@ -90,11 +92,39 @@ io::Json to_json(const engine::Generated& generated, const std::vector<int64_t>&
       {"ttft_ms", generated.ttft_ms},   {"tbt_ms", generated.tbt_ms}};
 }
 
+/// What the command line leaves out is sampled as the model's generation_config.json says.
+void take_defaults(const CLI::App& verb, const model::GenerationDefaults& defaults,
+                   engine::GenerateOptions& generate) {
+  const auto take = [&](const char* option, auto& value, const auto& given) {
+    if (given && verb.count(option) == 0) value = *given;
+  };
+  engine::SamplingOptions& sampling = generate.sampling;
+  take("--temperature", sampling.temperature, defaults.temperature);
+  take("--top-k", sampling.top_k, defaults.top_k);
+  take("--top-p", sampling.top_p, defaults.top_p);
+  take("--min-p", sampling.min_p, defaults.min_p);
+  take("--repetition-penalty", sampling.repetition_penalty, defaults.repetition_penalty);
+  take("--max-new-tokens", generate.max_new_tokens, defaults.max_new_tokens);
+  if (!defaults.max_new_tokens && verb.count("--max-new-tokens") == 0)
+    generate.max_length = defaults.max_length;
+}
+
+/// What ends an output: the model's own end tokens, whatever --generation-config says, and those
+/// that are asked for.
+std::vector<int64_t> stop_tokens(const Options& options, const model::ModelConfig& config,
+                                 const model::GenerationDefaults& defaults) {
+  auto tokens = options.ignore_eos ? std::vector<int64_t>{}
+                                   : model::end_tokens(config.eos_tokens, defaults);
+  for (const int64_t token : options.stop_token_ids) {
+    util::require(token >= 0 && token < config.vocabulary, "--stop-token-ids", token,
+                  util::concat("0 to ", config.vocabulary - 1));
+    tokens.push_back(token);
+  }
+  return tokens;
+}
+
 void run(const CLI::App& verb, Options& options) {
   options.run.apply();
-  for (const char* option : {"--top-k", "--top-p", "--min-p"})
-    refuse_without(verb, option, options.generate.sampling.temperature > 0,
-                   "--temperature above 0");
   if (options.prompts.empty() == options.prompt_tokens.empty())
     throw InputError("--prompt: found " +
                      std::string(options.prompts.empty() ? "neither" : "both") +
@@ -105,8 +135,17 @@ void run(const CLI::App& verb, Options& options) {
     util::require(!stop.empty(), "--stop", "an empty text", "at least one character");
   const Ranks ranks = join(options.run, {checkpoint_fact(options.model), options_fact(verb)},
                            Layouts::either_replicated);
-  options.generate.connectivity =
-      options.run.resolve(model::read_config(options.model + "/config.json"));
+  const model::ModelConfig config = model::read_config(options.model + "/config.json");
+  options.generate.connectivity = options.run.resolve(config);
+  const auto defaults = model::read_generation_defaults(options.model, config.vocabulary);
+  options.generate.stop_tokens = stop_tokens(options, config, defaults);
+  if (options.generation_config == "auto") {
+    take_defaults(verb, defaults, options.generate);
+    if (ranks.leads()) show_notes(defaults.notes);
+  }
+  for (const char* option : {"--top-k", "--top-p", "--min-p"})
+    refuse_without(verb, option, options.generate.sampling.temperature > 0,
+                   "--temperature above 0");
   const model::Model model =
       load(options.model, options.run, model::Residence::copied,
            ranks.share_of_prefill(options.generate.connectivity), ranks.leads());
@@ -121,11 +160,10 @@ void run(const CLI::App& verb, Options& options) {
   options.generate.ranks = ranks.experts;
   // Ranks that have all tokens get the same ones without a word to each other.
   if (!ranks.replicated()) options.generate.group = ranks.grid.world;
-  options.generate.stop_tokens = model.config.eos_tokens;
   // Several that come at once are shown one after the other, in the end.
   const bool shows = !options.json && ranks.leads(), streams = shows && prompts.size() == 1;
   const text::Tokenizer* reader = tokenizer ? &*tokenizer : nullptr;
-  std::vector<Output> outputs(prompts.size(), {reader, options.stops, streams});
+  std::vector<Output> outputs(prompts.size(), {reader, options, streams});
   const auto generated =
       engine::generate(model, prompts, options.generate,
                        [&](size_t prompt, int64_t token) { return outputs[prompt].push(token); });
@@ -176,7 +214,19 @@ void add_generate(CLI::App& app) {
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 24))
       ->capture_default_str();
   add_sampling(verb, options->generate.sampling);
+  verb.add_option("--generation-config", options->generation_config,
+                  "auto: what is not given is as the model's generation_config.json says; none")
+      ->check(CLI::IsMember({"auto", "none"}))
+      ->capture_default_str()
+      ->group("Sampling");
   verb.add_option("--stop", options->stops, "Text that ends the output (may be repeated)");
+  verb.add_option("--stop-token-ids", options->stop_token_ids,
+                  "Tokens that end the output besides the model's end tokens: 1,2,3")
+      ->delimiter(',')
+      ->allow_extra_args(false);
+  verb.add_flag("--ignore-eos", options->ignore_eos, "Go on after the model's end tokens");
+  verb.add_flag("--skip-special-tokens,!--no-skip-special-tokens", options->skip_special_tokens,
+                "Whether the text is without special tokens (default: it is)");
   add_seed(verb, options->generate.sampling.seed);
   add_json(verb, options->json);
   add_run_options(verb, options->run);

@@ -32,6 +32,15 @@ class Collector : public Listener {
   const OnToken& on_token_;
 };
 
+/// How many a prompt may be followed by.
+int64_t new_tokens(const std::vector<int64_t>& prompt, const GenerateOptions& options) {
+  if (!options.max_length) return options.max_new_tokens;
+  const int64_t size = std::ssize(prompt);
+  util::require(*options.max_length > size, "max_length", *options.max_length,
+                util::concat("more than the ", size, " tokens of the prompt"));
+  return *options.max_length - size;
+}
+
 }  // namespace
 
 std::vector<Generated> generate(const model::Model& model,
@@ -43,7 +52,7 @@ std::vector<Generated> generate(const model::Model& model,
   int64_t all = 0, longest = 0;
   for (const auto& prompt : prompts) {
     all += std::ssize(prompt);
-    longest = std::max<int64_t>(longest, std::ssize(prompt));
+    longest = std::max(longest, std::ssize(prompt) + new_tokens(prompt, options));
   }
   const int64_t count = std::ssize(prompts);
   EngineOptions engine_options{.connectivity = options.connectivity,
@@ -55,7 +64,7 @@ std::vector<Generated> generate(const model::Model& model,
   // Who goes to the rank with the least has at most an equal share of the others beside it.
   const int64_t ranks = engine_options.own_sequences() ? options.group.size() : 1;
   engine_options.cache_bytes =
-      cache_bytes(model, (count - 1 + ranks - 1) / ranks + 1, longest + options.max_new_tokens);
+      cache_bytes(model, (count - 1 + ranks - 1) / ranks + 1, longest);
   Engine engine(model, std::move(engine_options));
   if (options.group.rank() > 0) {
     engine.follow();
@@ -63,7 +72,8 @@ std::vector<Generated> generate(const model::Model& model,
   }
   std::vector<std::shared_ptr<Collector>> collectors;
   for (size_t i = 0; i < prompts.size(); ++i) {
-    Request request{prompts[i], options.sampling, options.max_new_tokens, options.stop_tokens};
+    Request request{prompts[i], options.sampling, new_tokens(prompts[i], options),
+                    options.stop_tokens};
     request.sampling.seed += i;
     collectors.push_back(std::make_shared<Collector>(i, on_token));
     engine.submit(std::move(request), collectors.back());

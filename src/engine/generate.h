@@ -1,6 +1,7 @@
 // Continues prompts token by token with a KV cache.
 #pragma once
 #include <functional>
+#include <optional>
 #include <vector>
 
 #include "engine/engine_options.h"
@@ -17,6 +18,8 @@ struct GenerateOptions {
   comm::Group group = {};
   SamplingOptions sampling;
   int64_t max_new_tokens = 128;
+  /// Of a prompt and its output together; where it is set it is the limit, not max_new_tokens.
+  std::optional<int64_t> max_length = {};
   std::vector<int64_t>
       stop_tokens;  ///< end-of-sequence ids; a stop token is not part of the result
 };
@@ -33,7 +36,7 @@ using OnToken = std::function<bool(size_t sequence, int64_t token)>;
 
 /// Prompts of any lengths, decoded together; each sequence draws from a seed of its own (seed +
 /// index). In the order of the prompts; nothing on ranks that follow another. InputError for an
-/// empty prompt or tokens outside the vocabulary.
+/// empty prompt, tokens outside the vocabulary, or a prompt that leaves nothing of max_length.
 std::vector<Generated> generate(const model::Model& model,
                                 const std::vector<std::vector<int64_t>>& prompts,
                                 const GenerateOptions& options, const OnToken& on_token = {});

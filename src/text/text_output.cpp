@@ -6,8 +6,11 @@
 
 namespace farskip::text {
 
-TextOutput::TextOutput(const Tokenizer& tokenizer, std::vector<std::string> stops)
-    : with_text_(tokenizer.vocabulary_size()), stream_(tokenizer), stops_(std::move(stops)) {
+TextOutput::TextOutput(const Tokenizer& tokenizer, std::vector<std::string> stops,
+                       bool skip_special_tokens)
+    : with_text_(tokenizer.vocabulary_size()),
+      stream_(tokenizer, skip_special_tokens),
+      stops_(std::move(stops)) {
   for (const std::string& stop : stops_)
     util::require(!stop.empty(), "stop", "an empty text", "at least one character");
 }

@@ -13,7 +13,8 @@ namespace farskip::text {
 class TextOutput {
  public:
   /// InputError for an empty stop string.
-  TextOutput(const Tokenizer& tokenizer, std::vector<std::string> stops);
+  TextOutput(const Tokenizer& tokenizer, std::vector<std::string> stops,
+             bool skip_special_tokens = true);
 
   /// Text that is certain now, after this token. A model's vocabulary may be larger than its
   /// tokenizer's: what is beyond has no text.
