@@ -68,13 +68,6 @@ io::Json text_part(const io::Json& json) {
   return text;
 }
 
-/// An id, or a list of them, each within the vocabulary.
-std::vector<int64_t> token_ids(const io::Fields& fields, const char* key, int64_t vocabulary) {
-  if (!fields.has(key)) return {};
-  if (fields.json()[key].is_array()) return fields.integers(key, 0, vocabulary - 1);
-  return {fields.integer(key, 0, vocabulary - 1)};
-}
-
 std::optional<int64_t> token_id(const io::Fields& fields, const char* key, int64_t vocabulary) {
   // Some files say -1 for "none".
   if (fields.has(key) && fields.json()[key] == -1) return std::nullopt;
@@ -128,6 +121,10 @@ void check_layer_lists(const io::Fields& fields, const ModelConfig& config) {
 constexpr const char* kQuantisation[] = {"quantization_config", "compression_config",
                                          "quantization"};
 
+// What quantised tensors and their scales are called by those who write them.
+constexpr const char* kScaleNames[] = {"_scale",   "_scale_inv", ".scales", ".qweight",
+                                       ".qzeros", ".absmax",    ".biases"};
+
 /// " (fp8)"
 std::string quantisation_method(const io::Fields& fields, const char* key) {
   const io::Json& value = fields.json()[key];
@@ -145,8 +142,8 @@ bool has_plain_weights(const std::filesystem::path& directory) {
     const at::ScalarType type = checkpoint.entry(name).dtype->type;
     const bool wide = type == at::kDouble || type == at::kFloat || type == at::kBFloat16 ||
                       type == at::kHalf;
-    if (!wide || name.ends_with("_scale") || name.ends_with("_scale_inv") ||
-        name.ends_with(".scales"))
+    if (!wide || std::any_of(std::begin(kScaleNames), std::end(kScaleNames),
+                             [&](const char* end) { return name.ends_with(end); }))
       return false;
   }
   return true;

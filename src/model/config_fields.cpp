@@ -98,6 +98,14 @@ void resolve(const FieldRule& rule, io::Json& json, const std::string& name) {
 
 }  // namespace
 
+std::vector<int64_t> token_ids(const io::Fields& fields, const char* key, int64_t vocabulary) {
+  if (!fields.has(key)) return {};
+  auto ids = fields.json()[key].is_array() ? fields.integers(key, -1, vocabulary - 1)
+                                           : std::vector{fields.integer(key, -1, vocabulary - 1)};
+  std::erase(ids, -1);
+  return ids;
+}
+
 FieldRule read(const char* key, io::Json standard) {
   return {key, FieldUse::read, std::move(standard)};
 }

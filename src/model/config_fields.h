@@ -34,6 +34,9 @@ FieldTable with_common_fields(const FieldTable& family);
 io::Json complete(const io::Json& json, const std::string& name, const FieldTable& table,
                   std::vector<std::string>& notes);
 
+/// An id or a list of ids, each within the vocabulary; -1, which some files say for "none", is none.
+std::vector<int64_t> token_ids(const io::Fields& fields, const char* key, int64_t vocabulary);
+
 // Rows of a table. Absence stands for the class's default in transformers (4.57.6, 5.24).
 FieldRule read(const char* key, io::Json standard = nullptr);
 FieldRule defaulted(const char* key, io::Json standard);

@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "io/json_file.h"
+#include "model/config_fields.h"
 #include "util/error.h"
 
 namespace farskip::model {
@@ -85,16 +86,6 @@ bool is_neutral(const std::string& key, const io::Json& value) {
     if (key == field.key)
       return std::find(field.values.begin(), field.values.end(), value) != field.values.end();
   return false;
-}
-
-/// An id or a list of ids; -1, which some files say for "none", is none.
-std::vector<int64_t> token_ids(const io::Fields& fields, const char* key, int64_t vocabulary) {
-  if (!fields.has(key)) return {};
-  auto ids = fields.json()[key].is_array()
-                 ? fields.integers(key, -1, vocabulary - 1)
-                 : std::vector{fields.integer(key, -1, vocabulary - 1)};
-  std::erase(ids, -1);
-  return ids;
 }
 
 }  // namespace

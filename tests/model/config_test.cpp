@@ -32,6 +32,7 @@ TEST_P(ReleasedModel, HasThePublishedSize) {
   EXPECT_EQ(count.total(), GetParam().total);
   EXPECT_EQ(count.active(), GetParam().active);
   EXPECT_NEAR(config.layers[0].attention.softmax_scale, GetParam().softmax_scale, 1e-7);
+  EXPECT_THAT(config.notes, testing::IsEmpty());
 }
 
 INSTANTIATE_TEST_SUITE_P(
