@@ -6,6 +6,7 @@
 #include <iostream>
 
 #include "engine/generate.h"
+#include "forms/form.h"
 
 int main(int argc, char** argv) try {
   if (argc < 4) {
@@ -21,7 +22,7 @@ int main(int argc, char** argv) try {
   const int64_t depth = original.config.depth();
   const model::Connectivity connectivity(model::ConnectivityKind::farskip,
                                          model::parse_layer_range("last:50%", depth), depth);
-  model::save_model(original, connectivity, argv[2]);
+  forms::save(original, connectivity, argv[2]);
 
   const model::Model converted = model::load_model(argv[2]);
   engine::GenerateOptions options;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <iostream>
 
+#include "forms/form.h"
 #include "text/codec.h"
 #include "train/trainer.h"
 #include "util/error.h"
@@ -257,8 +258,8 @@ void run_training(const TrainingOptions& o, const Training& training) {
     std::cerr << training.connectivity.describe() << "; " << util::grouped(steps) << " steps of "
               << rows << " x " << sequence << " tokens from " << pieces.describe() << "\n";
   const train::TrainerResult result = trainer.run();
-  model::save_model(training.model, training.connectivity, o.out,
-                    {.team = {world.rank(), [&] { world.barrier("writing the model"); }}});
+  forms::save(training.model, training.connectivity, o.out,
+              {.team = {world.rank(), [&] { world.barrier("writing the model"); }}});
   if (leads)
     std::cerr << (result.stopped_early ? "stopped early" : "finished") << " after "
               << util::grouped(result.steps) << " steps"

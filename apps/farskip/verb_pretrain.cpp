@@ -70,6 +70,7 @@ void run(const CLI::App& verb, const Options& options) {
                                            options.run.torch_device())
                            .trainable();
   model.directory = tokenizer;  // its tokenizer files are saved with the model
+  model.only_tokenizer = true;
   const model::ExpertRanks experts = filling_gaps(verb, model, ranks, options.training);
   const auto task = train::pretraining(
       model,

@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "io/companions.h"
 #include "io/json_fields.h"
 #include "io/safetensors.h"
 
@@ -61,8 +62,11 @@ struct Team {
 
 struct WriteOptions {
   int64_t max_shard_bytes = 5'000'000'000;  ///< more weights than this are split into shards
-  /// A checkpoint whose tokenizer and generation files are copied as well.
-  std::optional<std::filesystem::path> copy_companions_from = std::nullopt;
+  /// Files that are copied as well, unless they are the directory's own. They take the place of
+  /// all tokenizer files that are there.
+  std::optional<Companions> companions = std::nullopt;
+  /// Texts that are written as well, before companions of these names.
+  Files files = {};
   Team team = {};
 };
 

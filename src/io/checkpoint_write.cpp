@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
+#include <fstream>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <regex>
@@ -18,17 +19,6 @@ namespace farskip::io {
 namespace {
 
 namespace fs = std::filesystem;
-
-constexpr const char* kCompanions[] = {
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "generation_config.json",
-    "chat_template.jinja",
-};
 
 using Shard = std::vector<TensorSpec>;
 
@@ -99,12 +89,23 @@ class Staged {
  public:
   explicit Staged(fs::path directory) : directory_(std::move(directory)) {}
 
-  AtomicFile& add(const std::string& name) {
+  AtomicFile& add(const fs::path& name) {
     return *files_.emplace_back(std::make_unique<AtomicFile>(directory_ / name));
   }
-  void add(const std::string& name, std::string_view bytes) {
+  void add(const fs::path& name, std::string_view bytes) {
     AtomicFile& file = add(name);
     file.write(bytes);
+    file.flush();
+  }
+  /// A file as it is, whatever its size.
+  void copy(const fs::path& source, const fs::path& name) {
+    fs::create_directories((directory_ / name).parent_path());
+    AtomicFile& file = add(name);
+    std::ifstream in(source, std::ios::binary);
+    std::string bytes(size_t{1} << 20, '\0');
+    while (in.read(bytes.data(), std::ssize(bytes)) || in.gcount() > 0)
+      file.write(std::string_view(bytes).substr(0, in.gcount()));
+    if (!in.eof()) throw InputError(source.string() + ": can't be read");
     file.flush();
   }
   void commit() {
@@ -138,11 +139,13 @@ void write(const fs::path& directory, const Json& config, std::span<const Tensor
     file.flush();
   }
   if (shards.size() > 1 && leads) staged.add("model.safetensors.index.json", index_text(shards));
-  const auto source = options.copy_companions_from;
-  const bool copies = leads && source && !fs::equivalent(*source, directory);
-  for (const char* name : kCompanions)
-    if (copies && fs::exists(*source / name))
-      staged.add(name, read_file(*source / name, int64_t{1} << 30));
+  const auto& companions = options.companions;
+  const bool copies = leads && companions && !fs::equivalent(companions->directory, directory);
+  if (copies)
+    for (const fs::path& name : companions->names)
+      if (!options.files.contains(name)) staged.copy(companions->directory / name, name);
+  for (const auto& [name, text] : options.files)
+    if (leads && text) staged.add(name, *text);
   AtomicFile config_file(directory / "config.json");
   config_file.write(config.dump(2) + '\n');
   config_file.flush();
@@ -153,8 +156,10 @@ void write(const fs::path& directory, const Json& config, std::span<const Tensor
     fs::remove(directory / "config.json");
     sync_folder(directory);
     remove_weights(directory);
-    for (const char* name : kCompanions)
-      if (copies) fs::remove(directory / name);
+    if (copies)
+      for (const fs::path& name : io::companions(directory, /*only_tokenizer=*/true).names)
+        fs::remove(directory / name);
+    for (const auto& [name, text] : options.files) fs::remove(directory / name);
   }
   team.barrier();
   staged.commit();

@@ -10,9 +10,17 @@
 namespace farskip::model {
 namespace {
 
+/// A name without what our own form of a checkpoint (forms/form.h) has before it; "" if it is none.
+std::string regular_name(const io::Json& name) {
+  const std::string given = name.is_string() ? name.get<std::string>() : "";
+  for (const std::string_view own : {"Farskip", "farskip_"})
+    if (given.starts_with(own)) return given.substr(own.size());
+  return given;
+}
+
 bool lists(const FamilyEntry& entry, const io::Json& type) {
-  return type.is_string() && std::find(entry.model_types.begin(), entry.model_types.end(),
-                                       type.get<std::string>()) != entry.model_types.end();
+  return std::find(entry.model_types.begin(), entry.model_types.end(), regular_name(type)) !=
+         entry.model_types.end();
 }
 
 bool type_is_known(const io::Json& type) {
@@ -26,10 +34,11 @@ const FamilyEntry* find_family(const io::Json& json) {
   const auto field = [&](const char* key) { return json.contains(key) ? json[key] : io::Json(); };
   const io::Json architectures = field("architectures"), type = field("model_type");
   const bool unnamed = architectures.is_null() || architectures == io::Json::array();
+  const bool one = architectures.is_array() && architectures.size() == 1;
   const FamilyEntry* by_type = nullptr;
   for (const FamilyEntry& entry : families()) {
     if (!by_type && lists(entry, type)) by_type = &entry;
-    if (architectures == io::Json::array({entry.architecture}))
+    if (one && regular_name(architectures[0]) == entry.architecture)
       return lists(entry, type) || !type_is_known(type) ? &entry : nullptr;
   }
   return unnamed ? by_type : nullptr;

@@ -187,7 +187,7 @@ Model random_model(const ModelConfig& config, at::ScalarType dtype, uint64_t see
   return model;
 }
 
-void save_model(const Model& model, const Connectivity& connectivity,
+void save_model(const Model& model, nlohmann::ordered_json config,
                 const std::filesystem::path& directory, const SaveOptions& options) {
   if (!model.share.only_experts())
     throw Error("a model whose layers are cut among ranks can't be saved");
@@ -224,14 +224,15 @@ void save_model(const Model& model, const Connectivity& connectivity,
     return binding->view(binding->parameter->value.detach(), *piece).to(at::kCPU, spec.dtype);
   };
 
-  nlohmann::ordered_json config = config_with_connectivity(model.whole, connectivity);
   const std::string name = dtype == at::kBFloat16 ? "bfloat16"
                            : dtype == at::kDouble ? "float64"
                                                   : "float32";
   config[config.contains("dtype") && !config.contains("torch_dtype") ? "dtype" : "torch_dtype"] =
       name;
-  io::write_checkpoint(directory, config, specs, produce,
-                       {options.max_shard_bytes, model.directory, options.team});
+  io::WriteOptions written{
+      .max_shard_bytes = options.max_shard_bytes, .files = options.files, .team = options.team};
+  if (model.directory) written.companions = io::companions(*model.directory, model.only_tokenizer);
+  io::write_checkpoint(directory, config, specs, produce, written);
 }
 
 }  // namespace farskip::model

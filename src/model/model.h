@@ -26,6 +26,7 @@ struct Model {
   std::vector<std::string> notes;
   /// The directory it was loaded from; unused tensors and companion files are copied from there.
   std::optional<std::filesystem::path> directory;
+  bool only_tokenizer = false;  ///< of the files in that directory only the tokenizer's are its own
 
   /// Every parameter once (a tied head is the embedding), in the order of the name table.
   std::vector<Parameter*> parameters();
@@ -68,11 +69,13 @@ struct SaveOptions {
   /// Ranks that each hold some experts and write them; ranks beyond the first share.experts.count
   /// have nothing of their own to write, but call it too.
   io::Team team = {};
+  io::Files files = {};  ///< see io::WriteOptions
 };
 
-/// Writes a Hugging Face directory stamped with the connectivity, unused tensors and tokenizer
-/// files of the model's own directory included. Error for a share of anything but the experts.
-void save_model(const Model& model, const Connectivity& connectivity,
+/// Writes a Hugging Face directory with this config.json (its dtype is made right), unused tensors
+/// and companion files of the model's own directory included. Error for a share of anything but the
+/// experts. forms::save knows what to write into config.json.
+void save_model(const Model& model, nlohmann::ordered_json config,
                 const std::filesystem::path& directory, const SaveOptions& options = {});
 
 }  // namespace farskip::model

@@ -6,6 +6,7 @@
 #include <future>
 #include <map>
 
+#include "forms/form.h"
 #include "io/atomic_file.h"
 #include "io/json_file.h"
 #include "io/safetensors.h"
@@ -93,8 +94,8 @@ std::vector<std::pair<std::string, at::Tensor>> wide_values(model::Model& model)
 
 void Trainer::write_model(const fs::path& folder) const {
   const comm::Group& world = options_.grid.world;
-  model::save_model(model_, connectivity_, folder,
-                    {.team = {world.rank(), [&] { world.barrier("writing the model"); }}});
+  forms::save(model_, connectivity_, folder,
+              {.team = {world.rank(), [&] { world.barrier("writing the model"); }}});
 }
 
 void Trainer::save(bool is_best) {

@@ -61,7 +61,7 @@ TEST(Checkpoint, WritesShardsIndexAndCompanionsAndReplacesThemWhole) {
   const fs::path out = folder / "deep/out";
   const auto list = specs(5);  // of 32 bytes
   write_checkpoint(out, Json{{"a", 1}}, list, filled_with(1),
-                   {.max_shard_bytes = 64, .copy_companions_from = source});
+                   {.max_shard_bytes = 64, .companions = companions(source, true)});
   EXPECT_EQ(
       names_in(out),
       (std::set<std::string>{"config.json", "model-00001-of-00003.safetensors",

@@ -11,6 +11,7 @@
 #include <future>
 #include <iterator>
 
+#include "forms/form.h"
 #include "model/model.h"
 #include "serve/support.h"
 #include "util/error.h"
@@ -34,7 +35,7 @@ class ServeBinary : public testing::Test {
     config["initializer_range"] = 0.1;
     auto model = model::random_model(model::parse_config(config, "config"), at::kFloat, 1);
     model.directory = demo;  // its tokenizer comes with it
-    model::save_model(model, model.config.connectivity, directory_);
+    forms::save(model, model.config.connectivity, directory_);
   }
   static void TearDownTestSuite() { std::filesystem::remove_all(directory_); }
 

@@ -7,6 +7,7 @@
 
 #include <functional>
 
+#include "forms/form.h"
 #include "io/json_file.h"
 #include "support/golden.h"
 
@@ -32,7 +33,7 @@ class SharedModel {
       const bool norm = binding.role == model::Role::norm;
       binding.parameter->value.normal_(norm ? 1 : 0, norm ? 0.1 : 0.2, generator);
     }
-    model::save_model(model, config.connectivity, directory_);
+    forms::save(model, config.connectivity, directory_);
   }
   ~SharedModel() { std::filesystem::remove_all(directory_); }
   SharedModel(const SharedModel&) = delete;
