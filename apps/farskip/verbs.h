@@ -12,6 +12,7 @@ void add_pretrain(CLI::App& app);
 void add_distill(CLI::App& app);
 void add_bench(CLI::App& app);
 void add_serve(CLI::App& app);
+void add_export(CLI::App& app);
 void add_launch(CLI::App& app);
 
 }  // namespace farskip::app
