@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
+#include <iostream>
 #include <set>
 
 #include "util/error.h"
@@ -166,6 +167,7 @@ std::string Ranks::transport() const {
 
 Ranks join(const RunOptions& options, std::vector<Fact> facts, Layouts layouts) {
   const comm::LaunchEnvironment environment = comm::launch_environment();
+  if (!environment.note.empty()) std::cerr << "farskip: note: " << environment.note << "\n";
   const int64_t size = environment.size;
   const Layout layout = find_layout(options, size, layouts);
 

@@ -4,8 +4,10 @@
 #include <filesystem>
 #include <optional>
 
+#include "comm/launch_environment.h"
 #include "comm/local_ranks.h"
 #include "options.h"
+#include "util/error.h"
 #include "verbs.h"
 
 namespace farskip::app {
@@ -19,6 +21,11 @@ struct Options {
 };
 
 void run(const Options& options) {
+  const comm::LaunchEnvironment started = comm::launch_environment();
+  util::require(started.size == 1, "launch",
+                util::concat("rank ", started.rank, " of ", started.size, " that ",
+                             started.launcher, " started"),
+                "one process, which starts all ranks itself");
   comm::LocalRanks ranks;
   ranks.count = options.ranks;
   ranks.bind = options.bind == "cores";

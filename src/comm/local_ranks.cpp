@@ -16,6 +16,7 @@
 #include <optional>
 #include <thread>
 
+#include "comm/launch_environment.h"
 #include "util/error.h"
 #include "util/unique_fd.h"
 
@@ -42,10 +43,19 @@ uint16_t free_port() {
   return ntohs(address.sin_port);
 }
 
-/// What one rank prints on one of its streams, passed on line by line.
+struct Pipe {
+  Pipe() {
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC) != 0) fail("pipe");
+    read = util::UniqueFd(ends[0]);
+    write = util::UniqueFd(ends[1]);
+  }
+  util::UniqueFd read, write;
+};
+
+/// What one rank prints on one of its streams, passed on to stderr line by line.
 struct Stream {
   util::UniqueFd from;
-  int to;
   std::string prefix;
   std::string line;
 
@@ -53,7 +63,7 @@ struct Stream {
     if (line.empty()) return;
     const std::string text = prefix + line;
     for (size_t done = 0; done < text.size();) {
-      const ssize_t count = write(to, text.data() + done, text.size() - done);
+      const ssize_t count = write(STDERR_FILENO, text.data() + done, text.size() - done);
       if (count < 0 && errno != EINTR) break;  // our own output is gone: the ranks go on
       if (count > 0) done += static_cast<size_t>(count);
     }
@@ -144,39 +154,36 @@ class Launch {
 
  private:
   void start(int64_t rank, uint16_t port) {
-    int out[2], err[2];
-    if (pipe2(out, O_CLOEXEC) != 0) fail("pipe");
-    util::UniqueFd out_read(out[0]), out_write(out[1]);
-    if (pipe2(err, O_CLOEXEC) != 0) fail("pipe");
-    util::UniqueFd err_read(err[0]), err_write(err[1]);
+    Pipe out, err;
     const pid_t parent = getpid();
     const pid_t child = fork();
     if (child < 0) fail("fork");
     if (child == 0) {
       prctl(PR_SET_PDEATHSIG, SIGKILL);
       if (getppid() != parent) _exit(1);  // it is gone already
-      dup2(out_write.get(), STDOUT_FILENO);
-      dup2(err_write.get(), STDERR_FILENO);
+      // Results are rank 0's: it has our stdout itself.
+      if (rank > 0) dup2(out.write.get(), STDOUT_FILENO);
+      dup2(err.write.get(), STDERR_FILENO);
       sigprocmask(SIG_SETMASK, &signals_.before(), nullptr);
       become(rank, port);
     }
     children_.push_back(child);
     const std::string prefix = util::concat("[", rank, "] ");
-    streams_.push_back({std::move(out_read), STDOUT_FILENO, prefix, {}});
-    streams_.push_back({std::move(err_read), STDERR_FILENO, prefix, {}});
+    streams_.push_back({std::move(out.read), prefix, {}});
+    streams_.push_back({std::move(err.read), prefix, {}});
   }
 
   [[noreturn]] void become(int64_t rank, uint16_t port) const {
     const auto set = [](const char* name, int64_t value, bool overwrite = true) {
       setenv(name, std::to_string(value).c_str(), overwrite);
     };
+    clear_launch_environment();  // whoever started us has not started the ranks
     set("RANK", rank);
     set("LOCAL_RANK", rank);
     set("WORLD_SIZE", ranks_.count);
     set("LOCAL_WORLD_SIZE", ranks_.count);
     setenv("MASTER_ADDR", network_ ? EmulatedNetwork::kFirstAddress : "127.0.0.1", 1);
     set("MASTER_PORT", port);
-    unsetenv("TORCHELASTIC_USE_AGENT_STORE");
     set("OMP_NUM_THREADS", std::max<int64_t>(1, std::thread::hardware_concurrency() / ranks_.count),
         false);
     if (ranks_.bind) bind(rank);

@@ -25,8 +25,9 @@ struct LocalRanks {
 
 /// Starts the ranks with torchrun's variables (RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE,
 /// MASTER_ADDR, MASTER_PORT on a free port; OMP_NUM_THREADS, where it is not set, shares the cores
-/// out), puts `[rank] ` before each line that they print, forwards SIGINT, SIGTERM and SIGHUP, and
-/// waits for all. They end when this process does. Returns 0, or the exit status of the rank that
+/// out), in place of another launcher's. Rank 0 has this process's stdout; all else that they print
+/// goes to stderr, `[rank] ` before each line. Forwards SIGINT, SIGTERM and SIGHUP, and waits for
+/// all. They end when this process does. Returns 0, or the exit status of the rank that
 /// failed first (128 + the signal's number if one killed it). With a link every rank is in a
 /// network namespace of its own, MASTER_ADDR and GLOO_SOCKET_IFNAME are of the EmulatedNetwork
 /// (which moves this process too), and FARSKIP_LINK is the rate as given. Call from a
