@@ -20,7 +20,7 @@ constexpr const char* kEngineGroup = "Engine";
 
 struct Options {
   std::string model, api_key;
-  std::vector<std::string> names;
+  std::vector<std::string> names, allowed_origins;
   engine::EngineOptions engine;
   serve::HttpOptions http;
   int64_t max_queue = 256;
@@ -34,6 +34,18 @@ std::string name_of(const std::string& model) {
   if (const auto name = io::hub_name(model)) return *name;
   const auto path = std::filesystem::weakly_canonical(model);
   return path.filename().string();
+}
+
+/// What a browser sends as Origin, or "*"; also as a JSON list, which is how vLLM takes them.
+std::vector<std::string> origins(std::vector<std::string> given) {
+  if (given.size() == 1 && given.front().starts_with('['))
+    given = io::Fields({{"origins", io::parse_json(given.front(), "--allowed-origins")}},
+                       "--allowed-origins")
+                .strings("origins");
+  for (const std::string& origin : given)
+    util::require(origin == "*" || (origin.find("://") != origin.npos && !origin.ends_with('/')),
+                  "--allowed-origins", origin, "*, or scheme://host or scheme://host:port");
+  return given;
 }
 
 bool is_loopback(const std::string& host) {
@@ -84,8 +96,9 @@ void run(const CLI::App& verb, Options& options) {
   const std::string name = answers.names.front();
   const int64_t at_once =
       options.engine.max_sequences * (options.engine.own_sequences() ? ranks.grid.size() : 1);
-  serve::Service service(std::move(answers), backend,
-                         {options.api_key, at_once + options.max_queue});
+  serve::Service service(
+      std::move(answers), backend,
+      {options.api_key, at_once + options.max_queue, origins(options.allowed_origins)});
   serve::HttpServer server(service, options.http);
   server.stop_on_signals();
   const std::string& host = options.http.host;
@@ -112,6 +125,9 @@ void add_server_options(CLI::App& verb, Options& options) {
                   "What clients must show; by the variable it is not seen in the list of processes "
                   "(default: none)")
       ->envname("FARSKIP_API_KEY");
+  verb.add_option("--allowed-origins", options.allowed_origins,
+                  "Origins whose pages in a browser may use the server (CORS), as "
+                  "https://chat.example; *: anybody's (default: its own page)");
   verb.add_option("--served-model-name", options.names,
                   "Names that clients may call the model by; answers to them all (default: the "
                   "directory's)");

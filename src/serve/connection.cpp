@@ -36,19 +36,24 @@ std::string text_of(boost::beast::string_view text) {
 }
 
 HttpRequest request_of(http::request<http::string_body>&& message) {
-  const std::string target = text_of(message.target());
   return {.method = text_of(message.method_string()),
-          .path = target.substr(0, target.find('?')),
+          .path = path_of(text_of(message.target())),
           .content_type = text_of(message[http::field::content_type]),
           .authorization = text_of(message[http::field::authorization]),
+          .content_encoding = text_of(message[http::field::content_encoding]),
+          .origin = text_of(message[http::field::origin]),
+          .asked_method = text_of(message[http::field::access_control_request_method]),
+          .asked_headers = text_of(message[http::field::access_control_request_headers]),
           .body = std::move(message.body())};
 }
 
 template <class Message>
-void set_head(Message& message, const HttpResponse& response, bool keep_alive) {
+void set_head(Message& message, const HttpResponse& response, const Headers& more,
+              bool keep_alive) {
   message.set(http::field::server, "farskip");
   message.set(http::field::content_type, response.content_type);
   for (const auto& [name, value] : response.headers) message.set(name, value);
+  for (const auto& [name, value] : more) message.set(name, value);
   message.keep_alive(keep_alive);
 }
 
@@ -102,6 +107,7 @@ Connection::Awaitable<std::optional<HttpRequest>> Connection::receive() {
   parser.body_limit(static_cast<uint64_t>(options_.max_request_bytes));
   const ErrorCode error = co_await read(parser);
   lift_limit();
+  sharing_ = service_.sharing(text_of(parser.get()[http::field::origin]));
   if (error) {
     co_await refuse(error);
     co_return std::nullopt;
@@ -124,7 +130,8 @@ Connection::Awaitable<Connection::ErrorCode> Connection::read(Parser& parser) {
   co_await http::async_read_header(socket_, buffer_, parser, into(error));
   if (error) co_return error;
   version_ = parser.get().version();
-  if (parser.get()[http::field::expect] == "100-continue" && !parser.is_done()) {
+  if (boost::beast::iequals(parser.get()[http::field::expect], "100-continue") &&
+      !parser.is_done()) {
     const std::string go_on = "HTTP/1.1 100 Continue\r\n\r\n";
     co_await asio::async_write(socket_, asio::buffer(go_on), into(error));
     if (error) co_return error;
@@ -215,7 +222,7 @@ Connection::Awaitable<void> Connection::wait_for_news(Clock::time_point until) {
 Connection::Awaitable<Connection::ErrorCode> Connection::send(const HttpResponse& response,
                                                               bool with_body) {
   http::response<http::string_body> message(static_cast<http::status>(response.status), version_);
-  set_head(message, response, keep_alive_);
+  set_head(message, response, sharing_, keep_alive_);
   message.content_length(response.body.size());
   if (with_body) message.body() = response.body;
   ErrorCode error;
@@ -229,7 +236,7 @@ Connection::Awaitable<Connection::ErrorCode> Connection::send_head(const HttpRes
   const bool chunked = version_ >= 11;
   if (!chunked) keep_alive_ = false;  // the end of the connection is the end of the answer
   http::response<http::empty_body> message(static_cast<http::status>(head.status), version_);
-  set_head(message, head, keep_alive_);
+  set_head(message, head, sharing_, keep_alive_);
   message.chunked(chunked);
   http::response_serializer<http::empty_body> serializer(message);
   ErrorCode error;

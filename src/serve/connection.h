@@ -73,6 +73,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   boost::asio::steady_timer deadline_, news_;
   Clock::time_point limit_ = Clock::time_point::max();
   bool timed_ = false;      ///< deadline_ runs, and ends not later than limit_
+  Headers sharing_;         ///< of the answer, for the request's origin
   unsigned version_ = 11;   ///< of the request's HTTP, 11 is 1.1
   bool keep_alive_ = true;  ///< for another request
   bool idle_ = false;       ///< waits for the first byte of a request

@@ -27,13 +27,25 @@ bool equal(const std::string& found, const std::string& expected) {
   return difference == 0;
 }
 
+std::string lower(std::string text) {
+  std::transform(text.begin(), text.end(), text.begin(),
+                 [](unsigned char c) { return tolower(c); });
+  return text;
+}
+
 /// "application/json", whatever parameters follow.
 bool is_json(std::string type) {
   type.resize(std::min(type.size(), type.find(';')));
   while (!type.empty() && type.back() == ' ') type.pop_back();
-  std::transform(type.begin(), type.end(), type.begin(),
-                 [](unsigned char c) { return tolower(c); });
-  return type == "application/json";
+  return lower(std::move(type)) == "application/json";
+}
+
+/// The key of "Bearer KEY", the scheme in any case; nothing of another scheme.
+std::optional<std::string> bearer(const std::string& authorization) {
+  const size_t end = std::min(authorization.find(' '), authorization.size());
+  if (lower(authorization.substr(0, end)) != "bearer") return std::nullopt;
+  return authorization.substr(
+      std::min(authorization.find_first_not_of(' ', end), authorization.size()));
 }
 
 /// Nothing of a page comes from elsewhere. `ancestors`: who may show it in a frame.
@@ -71,6 +83,7 @@ const Service::Route Service::kRoutes[] = {
     {"POST", "/detokenize", true, &Service::detokenize_tokens},
     {"GET", "/tokenizer_info", true, &Service::tokenizer_facts},
     {"GET", "/health", false, &Service::health},
+    {"GET", "/ping", false, &Service::health},
     {"GET", "/metrics", false, &Service::metrics},
     {"GET", kPrefillPath, false, &Service::timeline},
     {"GET", kDecodePath, false, &Service::timeline},
@@ -108,6 +121,9 @@ Reply Service::route(const HttpRequest& request) {
                    concat("Unknown request URL: ", io::printable(request.method), " ",
                           io::printable(request.path)),
                    {}, "unknown_url");
+  if (request.method == "OPTIONS" && !request.asked_method.empty() &&
+      !options_.allowed_origins.empty())
+    return preflight(request, *found);
   if (request.method != found->method && !(request.method == "HEAD" && found->method == "GET")) {
     Reply reply{error_response(ApiError(405, concat("method: found ", io::printable(request.method),
                                                     ", expected ", found->method)))};
@@ -118,17 +134,53 @@ Reply Service::route(const HttpRequest& request) {
   if (found->method == "POST" && !is_json(request.content_type))
     throw ApiError(415, concat("Content-Type: found ", io::in_quotes(request.content_type),
                                ", expected \"application/json\""));
+  if (const std::string coding = lower(request.content_encoding);
+      !coding.empty() && coding != "identity") {
+    Reply reply{
+        error_response(ApiError(415, concat("Content-Encoding: found ", io::in_quotes(coding),
+                                            ", expected a body that is not compressed")))};
+    reply.response.headers.emplace_back("Accept-Encoding", "identity");
+    return reply;
+  }
   return (this->*found->answer)(request);
 }
 
 void Service::authorize(const HttpRequest& request) const {
-  if (options_.api_key.empty() || equal(request.authorization, "Bearer " + options_.api_key))
-    return;
+  if (options_.api_key.empty()) return;
+  const auto key = bearer(request.authorization);
+  if (key && equal(*key, options_.api_key)) return;
   throw ApiError(401,
                  request.authorization.empty()
                      ? "Authorization: found no such header, expected \"Bearer KEY\""
-                     : "Authorization: found another API key than the server's, expected its own",
+                 : key ? "Authorization: found another API key than the server's, expected its own"
+                       : "Authorization: found another scheme, expected \"Bearer KEY\"",
                  {}, "invalid_api_key");
+}
+
+Headers Service::sharing(const std::string& origin) const {
+  const auto& allowed = options_.allowed_origins;
+  const auto is_allowed = [&](const std::string& who) {
+    return std::find(allowed.begin(), allowed.end(), who) != allowed.end();
+  };
+  if (allowed.empty() || origin.empty()) return {};
+  if (is_allowed("*"))
+    return {{"Access-Control-Allow-Origin", "*"}, {"Access-Control-Expose-Headers", "Retry-After"}};
+  if (!is_allowed(origin)) return {{"Vary", "Origin"}};
+  return {{"Access-Control-Allow-Origin", origin},
+          {"Access-Control-Expose-Headers", "Retry-After"},
+          {"Vary", "Origin"}};
+}
+
+Reply Service::preflight(const HttpRequest& request, const Route& route) const {
+  const Headers sharing = this->sharing(request.origin);
+  if (sharing.size() < 2)
+    throw ApiError(403, concat("Origin: found ", io::in_quotes(request.origin),
+                               ", expected one of --allowed-origins"));
+  Reply reply{{200, "text/plain", "", {{"Access-Control-Max-Age", "600"}}}};
+  reply.response.headers.emplace_back("Access-Control-Allow-Methods", route.method);
+  if (!request.asked_headers.empty())
+    reply.response.headers.emplace_back("Access-Control-Allow-Headers", request.asked_headers);
+  return reply;
 }
 
 Reply Service::completions(const HttpRequest& request) {
@@ -180,7 +232,7 @@ Reply Service::models(const HttpRequest& request) {
   if (request.path != kModels)
     throw ApiError(
         404,
-        concat("model: found ", io::in_quotes(request.path.substr(request.path.rfind('/') + 1)),
+        concat("model: found ", io::in_quotes(request.path.substr(std::string(kModels).size() + 1)),
                ", expected ", io::in_quotes(model_.names.front())),
         "model", "model_not_found");
   return {json_response({{"object", "list"}, {"data", list}})};

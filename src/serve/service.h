@@ -15,6 +15,8 @@ namespace farskip::serve {
 struct ServiceOptions {
   std::string api_key;          ///< "": anybody may use it
   int64_t max_sequences = 320;  ///< under way and waiting, all requests together
+  /// Whose pages in a browser may use it ("*": anybody's); empty: only its own.
+  std::vector<std::string> allowed_origins = {};
 };
 
 /// An answer, or a generation from which it comes.
@@ -32,6 +34,8 @@ class Service {
 
   /// Errors become answers.
   Reply handle(const HttpRequest& request);
+  /// What tells a browser that a page of this origin may read an answer; nothing where it may not.
+  Headers sharing(const std::string& origin) const;
   /// From now on nothing new is generated: 503.
   void stop() { stopping_ = true; }
   /// Counts an answer that is over; 499: the client went away before.
@@ -43,6 +47,8 @@ class Service {
 
   Reply route(const HttpRequest& request);
   void authorize(const HttpRequest& request) const;
+  /// A browser asks before it sends what a form could not: Route's method, any headers.
+  Reply preflight(const HttpRequest& request, const Route& route) const;
   Reply completions(const HttpRequest& request);
   Reply chat(const HttpRequest& request);
   Reply generate(GenerationRequest request);

@@ -98,7 +98,7 @@ TEST(LaunchEnvironment, IsReadFromEveryLauncher) {
       {with(srun, {{"PMIX_RANK", "5"}}), {5, 8, 1, "10.0.0.1", port, "slurm"}},
       {with(srun, {{"WORLD_SIZE", "8"}, {"MASTER_ADDR", "b"}}), {5, 8, 1, "b", port, "slurm"}},
       {with(srun, {{"SLURM_STEP_NUM_TASKS", "1"}, {"SLURM_PROCID", "0"}, {"SLURM_LOCALID", "0"}}),
-       {0, 1, 1, "", 0, "slurm"}},
+       {0, 1, 0, "", 0, "slurm"}},
   };
   for (const Case& c : cases) {
     const LaunchEnvironment found = found_in(c.variables);
