@@ -3,13 +3,13 @@
 #include <iostream>
 
 #include "engine/generate.h"
-#include "text/text_output.h"
-#include "text/chat_template.h"
 #include "io/json_file.h"
-#include "text/tokenizer.h"
 #include "model/generation_defaults.h"
 #include "options.h"
 #include "ranks.h"
+#include "text/chat_template.h"
+#include "text/text_output.h"
+#include "text/tokenizer.h"
 #include "util/error.h"
 #include "verbs.h"
 
@@ -56,7 +56,10 @@ class Output {
  public:
   /// `stream`: shown on the terminal as it comes.
   Output(const text::Tokenizer* tokenizer, const Options& options, bool stream) : stream_(stream) {
-    if (tokenizer) text_.emplace(*tokenizer, options.stops, options.skip_special_tokens);
+    if (tokenizer)
+      text_.emplace(*tokenizer,
+                    text::TextOutputOptions{.stops = options.stops,
+                                            .skip_special_tokens = options.skip_special_tokens});
   }
 
   /// False when a stop string is complete.
@@ -113,8 +116,8 @@ void take_defaults(const CLI::App& verb, const model::GenerationDefaults& defaul
 /// that are asked for.
 std::vector<int64_t> stop_tokens(const Options& options, const model::ModelConfig& config,
                                  const model::GenerationDefaults& defaults) {
-  auto tokens = options.ignore_eos ? std::vector<int64_t>{}
-                                   : model::end_tokens(config.eos_tokens, defaults);
+  auto tokens =
+      options.ignore_eos ? std::vector<int64_t>{} : model::end_tokens(config.eos_tokens, defaults);
   for (const int64_t token : options.stop_token_ids) {
     util::require(token >= 0 && token < config.vocabulary, "--stop-token-ids", token,
                   util::concat("0 to ", config.vocabulary - 1));

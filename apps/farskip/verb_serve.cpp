@@ -1,4 +1,5 @@
 // serve: OpenAI's HTTP interface. Rank 0 speaks it, all ranks make its engine's steps.
+#include <algorithm>
 #include <chrono>
 #include <csignal>
 #include <filesystem>
@@ -6,6 +7,7 @@
 #include <thread>
 
 #include "io/hub_cache.h"
+#include "io/text.h"
 #include "options.h"
 #include "ranks.h"
 #include "serve/engine_backend.h"
@@ -19,7 +21,7 @@ namespace {
 constexpr const char* kEngineGroup = "Engine";
 
 struct Options {
-  std::string model, api_key;
+  std::string model, api_key, generation_config = "auto";
   std::vector<std::string> names, allowed_origins;
   engine::EngineOptions engine;
   serve::HttpOptions http;
@@ -36,15 +38,15 @@ std::string name_of(const std::string& model) {
   return path.filename().string();
 }
 
-/// What a browser sends as Origin, or "*"; also as a JSON list, which is how vLLM takes them.
+/// What a browser sends as Origin, or "*"; as vLLM takes them too, a JSON list, of which the
+/// parser of options leaves the quotes.
 std::vector<std::string> origins(std::vector<std::string> given) {
-  if (given.size() == 1 && given.front().starts_with('['))
-    given = io::Fields({{"origins", io::parse_json(given.front(), "--allowed-origins")}},
-                       "--allowed-origins")
-                .strings("origins");
-  for (const std::string& origin : given)
+  for (std::string& origin : given) {
+    std::erase_if(origin, [](char c) { return c == '"' || c == ' '; });
     util::require(origin == "*" || (origin.find("://") != origin.npos && !origin.ends_with('/')),
-                  "--allowed-origins", origin, "*, or scheme://host or scheme://host:port");
+                  "--allowed-origins", io::in_quotes(origin),
+                  "*, or scheme://host or scheme://host:port");
+  }
   return given;
 }
 
@@ -52,13 +54,62 @@ bool is_loopback(const std::string& host) {
   return host == "localhost" || host == "::1" || host.starts_with("127.");
 }
 
+void note(const std::string& line) {
+  std::cerr << "farskip: note: " << line << "\n";
+}
+
+/// What generation_config.json says, told as far as it is not what OpenAI does.
+model::GenerationDefaults generation_defaults(const Options& options, int64_t vocabulary) {
+  model::GenerationDefaults found = model::read_generation_defaults(options.model, vocabulary);
+  if (options.generation_config == "none") return {.eos_tokens = std::move(found.eos_tokens)};
+  for (const std::string& line : found.notes) note(line);
+  std::string told;
+  const auto tell = [&](const char* name, const auto& value) {
+    if (value) told += util::concat(told.empty() ? "" : ", ", name, " ", *value);
+  };
+  tell("temperature", found.temperature);
+  tell("top_p", found.top_p);
+  tell("top_k", found.top_k);
+  tell("min_p", found.min_p);
+  tell("repetition_penalty", found.repetition_penalty);
+  tell("max_length", found.max_length);
+  tell("at most max_new_tokens", found.max_new_tokens);
+  if (!told.empty())
+    note("requests that leave it out get generation_config.json's " + told +
+         " (--generation-config none: they don't)");
+  return found;
+}
+
+/// The model's chat template; a folder whose template can't be read serves completions all the
+/// same.
+std::optional<text::ChatTemplate> chat_template(const std::string& model, std::string& why_not) {
+  try {
+    return text::ChatTemplate::open(model);
+  } catch (const InputError& error) {
+    why_not = error.what();
+    note("no chat: " + why_not);
+    return std::nullopt;
+  }
+}
+
 /// What requests are read against; InputError without a tokenizer.
 serve::ServedModel served(const Options& options, const model::Model& model,
                           const serve::Backend& backend) {
+  const auto tokenizer = text::Tokenizer::open(options.model);
+  auto defaults = generation_defaults(options, model.config.vocabulary);
+  // As vLLM: whichever file says what ends an output.
+  auto eos_tokens = model::end_tokens(model.config.eos_tokens, defaults);
+  if (const auto eos = tokenizer.special_id("eos_token");
+      eos && std::find(eos_tokens.begin(), eos_tokens.end(), *eos) == eos_tokens.end())
+    eos_tokens.push_back(*eos);
+  std::string no_template;
+  auto chat = chat_template(options.model, no_template);
   return {.names = options.names.empty() ? std::vector{name_of(options.model)} : options.names,
-          .tokenizer = text::Tokenizer::open(options.model),
-          .chat_template = text::ChatTemplate::open(options.model),
-          .eos_tokens = model.config.eos_tokens,
+          .tokenizer = tokenizer,
+          .chat_template = std::move(chat),
+          .no_template = no_template,
+          .defaults = std::move(defaults),
+          .eos_tokens = std::move(eos_tokens),
           .vocabulary = model.config.vocabulary,
           .max_sequence = backend.max_sequence()};
 }
@@ -131,6 +182,11 @@ void add_server_options(CLI::App& verb, Options& options) {
   verb.add_option("--served-model-name", options.names,
                   "Names that clients may call the model by; answers to them all (default: the "
                   "directory's)");
+  verb.add_option("--generation-config", options.generation_config,
+                  "auto: requests that leave sampling out get what generation_config.json says; "
+                  "none: OpenAI's defaults. Its end tokens count in both")
+      ->check(CLI::IsMember({"auto", "none"}))
+      ->capture_default_str();
   verb.add_option("--max-queue", options.max_queue,
                   "Sequences that may wait beside those that are worked on; one more is told 429")
       ->check(CLI::Range(int64_t{0}, int64_t{1} << 20))

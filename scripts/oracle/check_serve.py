@@ -29,7 +29,7 @@ import torch
 from binary import BUILT
 
 ROOT = Path(__file__).resolve().parents[2]
-NAME, KEY = "random-moe", "secret"
+NAME, KEY = "org/random-moe", "secret"  # a slash: the client escapes it in paths
 TEXTS = ["It was the best of times", "The quick brown fox jumps over the lazy dog.", "naïve café — “quoted”", "a"]
 MESSAGES = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": [{"type": "text", "text": "Who goes there?"}]}]
 LIMIT = 1e-3

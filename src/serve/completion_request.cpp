@@ -24,7 +24,7 @@ Prompt text_prompt(const Json& text, const ServedModel& model, bool add_special_
   return prompt;
 }
 
-Prompt token_prompt(const Json& ids, const ServedModel& model) {
+Prompt token_prompt(const Json& ids, const ServedModel& model, bool skip_special_tokens) {
   Prompt prompt;
   for (const Json& id : ids) {
     const bool whole = id.is_number_integer() && id.get<int64_t>() >= 0;
@@ -35,19 +35,19 @@ Prompt token_prompt(const Json& ids, const ServedModel& model) {
   // A model's vocabulary may be larger than its tokenizer's.
   std::vector<int64_t> with_text = prompt.tokens;
   std::erase_if(with_text, [&](int64_t id) { return id >= model.tokenizer.vocabulary_size(); });
-  prompt.text = model.tokenizer.decode(with_text);
+  prompt.text = model.tokenizer.decode(with_text, skip_special_tokens);
   return prompt;
 }
 
 }  // namespace
 
 std::vector<Prompt> read_prompts(Parameters& parameters, const ServedModel& model,
-                                 bool add_special_tokens) {
+                                 bool add_special_tokens, bool skip_special_tokens) {
   const Json& given = parameters.value("prompt");
   const auto one = [&](const Json& prompt) {
     if (prompt.is_string()) return text_prompt(prompt, model, add_special_tokens);
     if (!prompt.is_array() || prompt.empty()) refuse_prompt(prompt, model);
-    return token_prompt(prompt, model);
+    return token_prompt(prompt, model, skip_special_tokens);
   };
   const bool is_list = given.is_array() && !given.empty() && !given.front().is_number();
   if (!is_list) return {one(given)};
@@ -64,7 +64,8 @@ GenerationRequest parse_completion_request(std::string_view body, const ServedMo
   GenerationRequest request = read_common(parameters, model);
   request.echo = parameters.boolean("echo", false);
   request.log_probabilities = parameters.integer("logprobs", 0, kMostLogProbabilities);
-  request.prompts = read_prompts(parameters, model, parameters.boolean("add_special_tokens", true));
+  request.prompts = read_prompts(parameters, model, parameters.boolean("add_special_tokens", true),
+                                 request.output.skip_special_tokens);
   const auto max_tokens = parameters.integer("max_tokens", 0);
   if (max_tokens == 0 && !request.echo)
     refuse_field("max_tokens", "0", "at least 1 without \"echo\": true");

@@ -1,6 +1,5 @@
 #include "serve/generation.h"
 
-#include "serve/logprobs.h"
 #include "serve/sequence_listener.h"
 
 namespace farskip::serve {
@@ -43,11 +42,12 @@ void Generation::submit(size_t sequence) {
       .log_probabilities = request_.log_probabilities,
       .prompt_log_probabilities = request_.echo && request_.log_probabilities.has_value()};
   request.sampling.seed += sequence % request_.choices;
+  states_[sequence].offsets = TextOffsets(request_.output.skip_special_tokens);
+  if (request_.echo) states_[sequence].offsets.echo(prompt.text, prompt.tokens.size());
   states_[sequence].choice.index = static_cast<int64_t>(sequence);
   states_[sequence].id = backend_.submit(
       std::move(request),
-      std::make_shared<SequenceListener>(tokenizer_, request_.stops, request_.stop_tokens, inbox_,
-                                         sequence, metrics_));
+      std::make_shared<SequenceListener>(tokenizer_, request_, inbox_, sequence, metrics_));
   ++unfinished_;
 }
 
@@ -139,7 +139,7 @@ Json Generation::logprobs(State& state, const std::vector<engine::Token>& tokens
   const int64_t count = *request_.log_probabilities;
   return request_.endpoint == GenerationRequest::Endpoint::chat
              ? chat_logprobs(tokenizer_, tokens, count)
-             : completion_logprobs(tokenizer_, tokens, count, state.text_offset);
+             : completion_logprobs(tokenizer_, tokens, count, state.offsets);
 }
 
 std::string Generation::fail(int status, const std::string& message) {

@@ -7,6 +7,7 @@
 
 #include "serve/backend.h"
 #include "serve/inbox.h"
+#include "serve/logprobs.h"
 #include "serve/metrics.h"
 #include "serve/response.h"
 
@@ -41,7 +42,7 @@ class Generation {
     std::optional<Backend::Id> id;
     Choice choice;                      ///< so far
     std::vector<engine::Token> tokens;  ///< so far, where their log-probabilities are asked for
-    int64_t text_offset = 0;            ///< of the next token, in characters
+    TextOffsets offsets;                ///< of the next token
     bool begun = false, finished = false;
   };
 

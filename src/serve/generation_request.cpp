@@ -14,14 +14,21 @@ using io::Json, util::concat;
 
 constexpr size_t kMostStops = 64, kLongestStop = 256;
 
-engine::SamplingOptions read_sampling(Parameters& parameters) {
+engine::SamplingOptions read_sampling(Parameters& parameters,
+                                      const model::GenerationDefaults& defaults) {
   engine::SamplingOptions sampling;
-  sampling.temperature = parameters.number("temperature", 0, 100).value_or(1);
-  sampling.top_p = parameters.number("top_p", 1e-9, 1).value_or(1);
+  const auto number = [&](const char* name, double lo, double hi, std::optional<double> model,
+                          double otherwise) {
+    return parameters.number(name, lo, hi).value_or(model.value_or(otherwise));
+  };
+  sampling.temperature = number("temperature", 0, 100, defaults.temperature, 1);
+  sampling.top_p = number("top_p", 1e-9, 1, defaults.top_p, 1);
   // -1 stands for all, as in vLLM.
-  sampling.top_k = std::max<int64_t>(0, parameters.integer("top_k", -1).value_or(0));
-  sampling.min_p = parameters.number("min_p", 0, 1).value_or(0);
-  sampling.repetition_penalty = parameters.number("repetition_penalty", 1e-6, 1e6).value_or(1);
+  sampling.top_k =
+      std::max<int64_t>(0, parameters.integer("top_k", -1).value_or(defaults.top_k.value_or(0)));
+  sampling.min_p = number("min_p", 0, 1, defaults.min_p, 0);
+  sampling.repetition_penalty =
+      number("repetition_penalty", 1e-6, 1e6, defaults.repetition_penalty, 1);
   sampling.presence_penalty = parameters.number("presence_penalty", -2, 2).value_or(0);
   sampling.frequency_penalty = parameters.number("frequency_penalty", -2, 2).value_or(0);
   const auto seed = parameters.integer("seed");
@@ -103,14 +110,18 @@ GenerationRequest read_common(Parameters& parameters, const ServedModel& model) 
   GenerationRequest request;
   request.model = read_model(parameters, model);
   request.choices = parameters.integer("n", 1, 128).value_or(1);
-  request.sampling = read_sampling(parameters);
+  request.sampling = read_sampling(parameters, model.defaults);
   request.sampling.logit_bias = read_logit_bias(parameters, model.vocabulary);
-  request.stops = read_stops(parameters);
+  request.output.stops = read_stops(parameters);
+  request.output.skip_special_tokens = parameters.boolean("skip_special_tokens", true);
+  request.output.include_stop = parameters.boolean("include_stop_str_in_output", false);
   request.stop_tokens = read_stop_tokens(parameters, model);
   read_stream(parameters, request);
+  parameters.refuse("min_tokens", 0);
   // They say who asks, and where the request is to be kept or counted.
   parameters.ignore(
-      {"user", "metadata", "store", "safety_identifier", "prompt_cache_key", "service_tier"});
+      {"user", "metadata", "store", "safety_identifier", "prompt_cache_key", "service_tier",
+       "spaces_between_special_tokens"});  // which only slow tokenizers of transformers look at
   return request;
 }
 
@@ -125,7 +136,11 @@ void limit_tokens(Prompt& prompt, std::optional<int64_t> asked, int64_t otherwis
                           " to be generated, expected at most ", model.max_sequence,
                           " together, this model's maximum context length"),
                    asked ? "max_tokens" : "prompt", "context_length_exceeded");
-  prompt.max_tokens = asked.value_or(std::min(otherwise, room));
+  const model::GenerationDefaults& defaults = model.defaults;
+  const int64_t rest =
+      defaults.max_length.value_or(0) - length;  // of a longer prompt it says nothing
+  prompt.max_tokens = asked.value_or(std::min(otherwise, rest > 0 ? std::min(rest, room) : room));
+  prompt.max_tokens = std::min(prompt.max_tokens, defaults.max_new_tokens.value_or(room));
 }
 
 }  // namespace farskip::serve

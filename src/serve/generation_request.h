@@ -5,8 +5,10 @@
 #include <vector>
 
 #include "engine/sampler.h"
+#include "model/generation_defaults.h"
 #include "serve/parameters.h"
 #include "text/chat_template.h"
+#include "text/text_output.h"
 #include "text/tokenizer.h"
 
 namespace farskip::serve {
@@ -16,9 +18,11 @@ struct ServedModel {
   std::vector<std::string> names;  ///< it answers to all of them; the first is its own
   text::Tokenizer tokenizer;
   std::optional<text::ChatTemplate> chat_template;
-  std::vector<int64_t> eos_tokens;
-  int64_t vocabulary = 0;    ///< token ids are below it
-  int64_t max_sequence = 0;  ///< prompt and new tokens
+  std::string no_template = {};             ///< why there is none, where one could not be read
+  model::GenerationDefaults defaults = {};  ///< for what requests leave out
+  std::vector<int64_t> eos_tokens;          ///< of all that say what ends an output
+  int64_t vocabulary = 0;                   ///< token ids are below it
+  int64_t max_sequence = 0;                 ///< prompt and new tokens
 };
 
 struct Prompt {
@@ -33,7 +37,7 @@ struct GenerationRequest {
   std::vector<Prompt> prompts;
   int64_t choices = 1;  ///< of each prompt
   engine::SamplingOptions sampling;
-  std::vector<std::string> stops;
+  text::TextOutputOptions output;  ///< stop strings, and what is shown
   std::vector<int64_t> stop_tokens;
   bool echo = false;
   /// With every token its log-probability and so many of the likeliest.
@@ -51,8 +55,9 @@ GenerationRequest read_common(Parameters& parameters, const ServedModel& model);
 /// `model`, or the first of the names where it is absent. ApiError 404.
 std::string read_model(Parameters& parameters, const ServedModel& model);
 
-/// Sets prompt.max_tokens: what is asked for, else what is left of the context, at most
-/// `otherwise`. ApiError 400 where it does not fit.
+/// Sets prompt.max_tokens: what is asked for, else what is left of the context or of the model's
+/// max_length, at most `otherwise`; never more than the model's max_new_tokens. ApiError 400 where
+/// it does not fit.
 void limit_tokens(Prompt& prompt, std::optional<int64_t> asked, int64_t otherwise,
                   const ServedModel& model);
 

@@ -19,11 +19,19 @@ double finite(double logprob) {
   return std::max(logprob, -9999.0);
 }
 
-int64_t characters(const Tokenizer& tokenizer, int64_t token) {
-  if (token >= tokenizer.vocabulary_size() || tokenizer.is_special(token)) return 0;
-  // A character counts where it begins, so that one in two tokens counts once.
-  const auto bytes = tokenizer.bytes_of(token);
+/// A character counts where it begins, so that one in two tokens counts once.
+int64_t characters(std::string_view bytes) {
   return std::count_if(bytes.begin(), bytes.end(), [](char c) { return (c & 0xC0) != 0x80; });
+}
+
+/// How many bytes of `text` a token covers that was read from it at its beginning.
+size_t covered(std::string_view text, std::string_view token, bool is_special) {
+  constexpr size_t kSkipped = 16;  // spaces that a special token swallowed, say
+  if (text.starts_with(token)) return token.size();
+  if (is_special) return 0;
+  if (token.starts_with(' ') && text.starts_with(token.substr(1))) return token.size() - 1;
+  const size_t at = text.substr(0, kSkipped + token.size()).find(token);
+  return std::min(at == text.npos ? token.size() : at + token.size(), text.size());
 }
 
 Json chat_token(const Tokenizer& tokenizer, int64_t token, double logprob) {
@@ -48,14 +56,32 @@ std::string token_text(const Tokenizer& tokenizer, int64_t token) {
   return text;
 }
 
+void TextOffsets::echo(std::string text, size_t tokens) {
+  echoed_ = std::move(text);
+  echoed_tokens_ = tokens;
+}
+
+int64_t TextOffsets::next(const Tokenizer& tokenizer, int64_t token) {
+  const int64_t begin = offset_;
+  const std::string_view bytes = bytes_of(tokenizer, token);
+  const bool is_special = token < tokenizer.vocabulary_size() && tokenizer.is_special(token);
+  if (echoed_tokens_ == 0) {
+    if (!is_special || !skip_special_tokens_) offset_ += characters(bytes);
+    return begin;
+  }
+  const size_t end = --echoed_tokens_ == 0 ? echoed_.size() : covered(echoed_, bytes, is_special);
+  offset_ += characters(std::string_view(echoed_).substr(0, end));
+  echoed_.erase(0, end);
+  return begin;
+}
+
 Json completion_logprobs(const Tokenizer& tokenizer, const std::vector<engine::Token>& tokens,
-                         int64_t count, int64_t& offset) {
-  Json texts = Json::array(), chosen = Json::array(), top = Json::array(), offsets = Json::array();
+                         int64_t count, TextOffsets& offsets) {
+  Json texts = Json::array(), chosen = Json::array(), top = Json::array(), begins = Json::array();
   for (const engine::Token& token : tokens) {
     const std::string text = token_text(tokenizer, token.id);
     texts.push_back(text);
-    offsets.push_back(offset);
-    offset += characters(tokenizer, token.id);
+    begins.push_back(offsets.next(tokenizer, token.id));
     if (!token.log_probabilities) {
       chosen.push_back(nullptr);
       top.push_back(nullptr);
@@ -73,7 +99,7 @@ Json completion_logprobs(const Tokenizer& tokenizer, const std::vector<engine::T
   return {{"tokens", std::move(texts)},
           {"token_logprobs", std::move(chosen)},
           {"top_logprobs", std::move(top)},
-          {"text_offset", std::move(offsets)}};
+          {"text_offset", std::move(begins)}};
 }
 
 Json chat_logprobs(const Tokenizer& tokenizer, const std::vector<engine::Token>& tokens,

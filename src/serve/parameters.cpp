@@ -11,20 +11,18 @@ constexpr const char* kBody = "request body";
 /// An ordered object of n keys takes n^2 time.
 constexpr size_t kMostKeys = 1024;
 
-void check_keys(const nlohmann::json& value) {
+void check_keys(const nlohmann::json& value, const std::string& name) {
   if (value.is_object() && value.size() > kMostKeys)
-    throw InputError(concat(kBody, ": found an object of ", value.size(),
-                            " keys, expected at most ", kMostKeys));
+    throw InputError(
+        concat(name, ": found an object of ", value.size(), " keys, expected at most ", kMostKeys));
   if (value.is_structured())
-    for (const auto& entry : value) check_keys(entry);
+    for (const auto& entry : value) check_keys(entry, name);
 }
 
 Fields parse(std::string_view body) {
   try {
     if (body.empty()) throw InputError(concat(kBody, ": found nothing, expected a JSON object"));
-    const auto json = io::parse_large_json(body, kBody);
-    check_keys(json);
-    return Fields(Json(json), kBody);
+    return Fields(parse_client_json(body, kBody), kBody);
   } catch (const InputError& error) {
     throw ApiError(400, error.what());
   }
@@ -35,6 +33,11 @@ bool says_nothing(const Json& value) {
 }
 
 }  // namespace
+
+Json parse_client_json(std::string_view text, const std::string& name) {
+  check_keys(io::parse_large_json(text, name), name);
+  return io::parse_json(text, name);
+}
 
 void refuse_field(const std::string& name, const std::string& found, const std::string& expected) {
   throw ApiError(400, concat(name, ": found ", found, ", expected ", expected), name,

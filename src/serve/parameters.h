@@ -45,6 +45,10 @@ class Parameters {
   std::set<std::string, std::less<>> known_;
 };
 
+/// JSON with its keys in their order, which templates write tools in; InputError for what is none
+/// (parse_json's rules), or has more than 1024 keys in an object: those would take too long.
+io::Json parse_client_json(std::string_view text, const std::string& name);
+
 /// ApiError 400: "NAME: found FOUND, expected EXPECTED".
 [[noreturn]] void refuse_field(const std::string& name, const std::string& found,
                                const std::string& expected);

@@ -4,11 +4,12 @@
 
 namespace farskip::serve {
 
-SequenceListener::SequenceListener(const text::Tokenizer& tokenizer, std::vector<std::string> stops,
-                                   std::vector<int64_t> stop_tokens, std::shared_ptr<Inbox> inbox,
+SequenceListener::SequenceListener(const text::Tokenizer& tokenizer,
+                                   const GenerationRequest& request, std::shared_ptr<Inbox> inbox,
                                    size_t sequence, std::shared_ptr<Metrics> metrics)
-    : text_(tokenizer, std::move(stops)),
-      stop_tokens_(std::move(stop_tokens)),
+    : text_(tokenizer, request.output),
+      stop_tokens_(request.stop_tokens),
+      tells_stop_tokens_(request.output.include_stop),
       inbox_(std::move(inbox)),
       sequence_(sequence),
       metrics_(std::move(metrics)) {}
@@ -26,7 +27,7 @@ bool SequenceListener::on_token(const engine::Token& token) {
   News news{.tokens = {token}};
   const bool ends =
       std::find(stop_tokens_.begin(), stop_tokens_.end(), token.id) != stop_tokens_.end();
-  if (!ends) news.text = text_.push(token.id);
+  if (!ends || tells_stop_tokens_) news.text = text_.push(token.id);
   inbox_->add(sequence_, std::move(news));
   return !ends && !text_.stopped();
 }

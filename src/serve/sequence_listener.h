@@ -4,6 +4,7 @@
 #include <memory>
 #include <vector>
 
+#include "serve/generation_request.h"
 #include "serve/inbox.h"
 #include "serve/metrics.h"
 #include "text/text_output.h"
@@ -15,9 +16,8 @@ namespace farskip::serve {
 class SequenceListener final : public engine::Listener {
  public:
   /// `inbox` hears of it as `sequence`.
-  SequenceListener(const text::Tokenizer& tokenizer, std::vector<std::string> stops,
-                   std::vector<int64_t> stop_tokens, std::shared_ptr<Inbox> inbox, size_t sequence,
-                   std::shared_ptr<Metrics> metrics);
+  SequenceListener(const text::Tokenizer& tokenizer, const GenerationRequest& request,
+                   std::shared_ptr<Inbox> inbox, size_t sequence, std::shared_ptr<Metrics> metrics);
 
   void on_prompt(const std::vector<engine::Token>& tokens) override;
   bool on_token(const engine::Token& token) override;
@@ -28,6 +28,7 @@ class SequenceListener final : public engine::Listener {
 
   text::TextOutput text_;
   std::vector<int64_t> stop_tokens_;
+  bool tells_stop_tokens_;
   std::shared_ptr<Inbox> inbox_;
   size_t sequence_;
   std::shared_ptr<Metrics> metrics_;

@@ -19,8 +19,7 @@ Json tokenize(std::string_view body, const ServedModel& model) {
                    "prompt", "invalid_value");
   std::vector<int64_t> tokens;
   if (is_chat)
-    tokens =
-        read_messages(parameters, model, parameters.boolean("add_generation_prompt", true)).tokens;
+    tokens = read_conversation(parameters, model).tokens;
   else
     tokens = model.tokenizer.encode(*text, parameters.boolean("add_special_tokens", true));
   const bool with_texts = parameters.boolean("return_token_strs", false);

@@ -66,7 +66,7 @@ TEST(Launch, GivesEveryRankItsPlaceAndMarksItsLines) {
   EXPECT_EQ(found.out, "result\nno end");  // rank 0's, as it is
   for (const std::string rank : {"0", "1", "2"}) {
     EXPECT_THAT(found.text,
-                HasSubstr("[" + rank + "] " + rank + " of 3/3 local " + rank + " at 127.0.0.1 \n"));
+                HasSubstr("[" + rank + "] " + rank + " of 3/3 local " + rank + " at 127.0.0.1\n"));
     if (rank != "0") {
       EXPECT_THAT(found.text, HasSubstr("[" + rank + "] result\n"));
       EXPECT_THAT(found.text, HasSubstr("[" + rank + "] no end\n"));

@@ -1,5 +1,6 @@
 // A tokenizer of bytes and a plain template, for what needs no Python.
 #pragma once
+#include "io/unicode.h"
 #include "text/hub.h"
 #include "util/error.h"
 
@@ -48,7 +49,8 @@ class PlainTemplates : public farskip::text::HubTemplates {
     for (const auto& message : talk.messages) {
       const std::string role = message.at("role");
       if (role == "system" && !text.empty()) throw farskip::InputError("no");
-      text += "<s>" + role + " " + message.value("content", std::string());
+      const auto& content = message.at("content");
+      text += "<s>" + role + " " + (content.is_string() ? content.get<std::string>() : "");
     }
     return {text, {}};
   }

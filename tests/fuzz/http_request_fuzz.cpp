@@ -40,7 +40,7 @@ void check(const serve::GenerationRequest& request) {
   expect(sampling.top_k >= 0 && sampling.min_p >= 0 && sampling.repetition_penalty > 0);
   for (const auto& [token, bias] : sampling.logit_bias)
     expect(token >= 0 && token < kVocabulary && bias >= -100 && bias <= 100);
-  for (const std::string& stop : request.stops) expect(!stop.empty());
+  for (const std::string& stop : request.output.stops) expect(!stop.empty());
 }
 
 }  // namespace

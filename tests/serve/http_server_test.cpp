@@ -54,7 +54,7 @@ TEST(HttpServer, AnswersBadRequestsAndGoesOn) {
       {post(std::string("\0\0\0", 3)), 400},
       // Routes, methods, types.
       {"GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n", 404},
-      {"GET /v1/completions/ HTTP/1.1\r\nHost: x\r\n\r\n", 404},
+      {"GET /v1/completions/ HTTP/1.1\r\nHost: x\r\n\r\n", 405},
       {"GET /../etc/passwd HTTP/1.1\r\nHost: x\r\n\r\n", 404},
       {"GET /v1/completions HTTP/1.1\r\nHost: x\r\n\r\n", 405},
       {"DELETE /v1/models HTTP/1.1\r\nHost: x\r\n\r\n", 405},
@@ -160,7 +160,7 @@ TEST(HttpServer, TakesRequestsInAnyPieces) {
   // Who asks first is told to go on.
   client.send(
       "POST /v1/completions HTTP/1.1\r\nContent-Type: application/json\r\n"
-      "Expect: 100-continue\r\nContent-Length: " +
+      "Expect: 100-Continue\r\nContent-Length: " +
       std::to_string(kGood.size()) + "\r\n\r\n");
   EXPECT_EQ(client.receive(/*to_head=*/true).status, 100);
   client.send(kGood);

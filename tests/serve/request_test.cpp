@@ -42,7 +42,8 @@ TEST(CompletionRequest, ReadsEveryField) {
           "presence_penalty": 0.5, "frequency_penalty": -0.5, "logit_bias": {"5": -100, "9": 1.5},
           "stop": ["a", "bc"], "stop_token_ids": [3], "ignore_eos": true, "seed": -1, "echo": true,
           "logprobs": 5, "stream": true, "stream_options": {"include_usage": true}, "user": "me",
-          "suffix": null, "add_special_tokens": false})",
+          "suffix": null, "add_special_tokens": false, "skip_special_tokens": false,
+          "include_stop_str_in_output": true, "min_tokens": 0})",
       demo_model());
   EXPECT_EQ(request.model, "alias");
   ASSERT_EQ(request.prompts.size(), 2u);
@@ -60,7 +61,8 @@ TEST(CompletionRequest, ReadsEveryField) {
   EXPECT_EQ(sampling.frequency_penalty, -0.5);
   EXPECT_THAT(sampling.logit_bias, ElementsAre(testing::Pair(5, -100), testing::Pair(9, 1.5)));
   EXPECT_EQ(sampling.seed, ~uint64_t{0});
-  EXPECT_THAT(request.stops, ElementsAre("a", "bc"));
+  EXPECT_THAT(request.output.stops, ElementsAre("a", "bc"));
+  EXPECT_TRUE(request.output.include_stop && !request.output.skip_special_tokens);
   EXPECT_THAT(request.stop_tokens, ElementsAre(3));
   EXPECT_TRUE(request.echo && request.stream && request.include_usage);
   EXPECT_EQ(request.log_probabilities, 5);
@@ -89,7 +91,7 @@ TEST(ChatRequest, RendersMessages) {
                                                        {"type": "text", "text": "is it?"}]},
             {"role": "assistant", "content": "I.", "tool_calls": null, "refusal": null},
             {"role": "user", "content": "Why?"}],
-          "logprobs": true, "top_logprobs": 2, "tools": [], "tool_choice": "none",
+          "logprobs": true, "top_logprobs": 2, "tools": [], "tool_choice": "none", "reasoning_effort": null,
           "response_format": {"type": "text"}})",
       demo_model());
   EXPECT_EQ(request.prompts[0].text,
@@ -230,14 +232,19 @@ TEST(ChatRequest, RefusesByName) {
       {R"({"messages": ["hi"]})", "messages[0]", "role"},
       {R"({"messages": [{"content": "a"}]})", "messages[0].role", "found null"},
       {R"({"messages": [{"role": "king", "content": "a"}]})", "messages[0].role", "\"king\""},
-      {R"({"messages": [{"role": "tool", "content": "a"}]})", "messages[0].role", "\"tool\""},
+      {R"({"messages": [{"role": "tool", "content": "a"}]})", "messages", "unknown role tool"},
       {R"({"messages": [{"role": "user"}]})", "messages[0].content", "found null"},
       {R"({"messages": [{"role": "user", "content": 5}]})", "messages[0].content", "found 5"},
       {R"({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]})",
        "messages[0].content", "image_url"},
       {R"({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b",
            "tool_calls": [{"id": "1"}]}]})",
-       "messages[1].tool_calls", "not supported"},
+       "messages[1].tool_calls", "\"function\""},
+      {R"({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b",
+           "tool_calls": [{"function": {"name": "f", "arguments": "{"}}]}]})",
+       "messages[1].tool_calls", "JSON object"},
+      {R"({"messages": [{"role": "user", "content": "a", "weight": 0}]})", "messages[0].weight",
+       "not supported"},
       {R"({"messages": [{"role": "user", "content": "a"}], "prompt": "a"})", "prompt", "Unknown"},
       {R"({"messages": [{"role": "user", "content": "a"}], "max_tokens": 0})", "max_tokens",
        "found 0"},
@@ -249,18 +256,143 @@ TEST(ChatRequest, RefusesByName) {
       {R"({"messages": [{"role": "user", "content": "a"}], "logprobs": 2})", "logprobs", "true"},
       {R"({"messages": [{"role": "user", "content": "a"}], "echo": true})", "echo", "Unknown"},
       {R"({"messages": [{"role": "user", "content": "a"}], "tools": [{"type": "function"}]})",
-       "tools", "not supported"},
+       "tools", "template does not write"},
+      {R"({"messages": [{"role": "user", "content": "a"}], "documents": [{"text": "b"}]})",
+       "documents", "template does not write"},
+      {R"({"messages": [{"role": "user", "content": "a"}], "tools": [{"type": "function"}],
+           "tool_choice": "required"})",
+       "tool_choice", "not supported"},
+      {R"({"messages": [{"role": "user", "content": "a"}], "chat_template": "{{ 1 }}"})",
+       "chat_template", "not supported"},
+      {R"({"messages": [{"role": "user", "content": "a"}],
+           "chat_template_kwargs": {"enable_thinking": true}})",
+       "chat_template_kwargs", "enable_thinking"},
+      {R"({"messages": [{"role": "user", "content": "a"}],
+           "chat_template_kwargs": {"messages": []}})",
+       "chat_template_kwargs", "beside messages"},
+      {R"({"messages": [{"role": "user", "content": "a"}], "add_generation_prompt": true,
+           "continue_final_message": true})",
+       "continue_final_message", "one of them"},
+      {R"({"messages": [{"role": "user", "content": "a"}], "min_tokens": 3})", "min_tokens",
+       "not supported"},
       {R"({"messages": [{"role": "user", "content": "a"}],
            "response_format": {"type": "json_object"}})",
        "response_format", "not supported"},
       {R"({"messages": [{"role": "user", "content": "a"}], "reasoning_effort": "high"})",
-       "reasoning_effort", "not supported"},
+       "reasoning_effort", "template looks at"},
   };
   for (const Refused& one : cases) expect_refused(one, parse_chat_request);
   ServedModel without = demo_model();
   without.chat_template.reset();
-  EXPECT_THROW(parse_chat_request(R"({"messages": [{"role": "user", "content": "a"}]})", without),
-               ApiError);
+  without.no_template = "line 3: what?";
+  try {
+    parse_chat_request(R"({"messages": [{"role": "user", "content": "a"}]})", without);
+    ADD_FAILURE() << "not refused";
+  } catch (const ApiError& error) {
+    EXPECT_THAT(error.what(), HasSubstr("line 3: what?"));
+  }
+}
+
+/// The demo model with another chat template.
+ServedModel with_template(const std::string& source) {
+  ServedModel model = demo_model();
+  model.chat_template =
+      text::ChatTemplate::with_source(FARSKIP_SOURCE_DIR "/data/demo", source, "template");
+  return model;
+}
+
+TEST(ChatRequest, GivesTheTemplateAllThatItLooksAt) {
+  const ServedModel model = with_template(
+      "{{ tools | tojson if tools }}|{{ documents | tojson if documents }}|{{ reasoning_effort }}"
+      "{{ thinking }}|{% for m in messages %}[{{ m.role }} {{ m.content }}"
+      "{% for c in m.tool_calls or [] %}{{ c.function.name }} {{ c.function.arguments.x }}"
+      "{% endfor %}{{ m.tool_call_id }}]{% endfor %}{{ '>' if add_generation_prompt }}");
+  const std::string user = R"("messages": [{"role": "user", "content": "a"})";
+  const std::pair<std::string, std::string> cases[] = {
+      {user + "]", "|||[user a]>"},
+      {user + R"(], "add_generation_prompt": false)", "|||[user a]"},
+      {user + R"(, {"role": "assistant", "content": "b"}], "continue_final_message": true)",
+       "|||[user a][assistant b"},
+      {user + R"(], "tools": [{"f": 1}])", R"([{"f": 1}]|||[user a]>)"},
+      {user + R"(], "tools": [{"g": {"z": 2, "a": 3}, "f": 1}], "tool_choice": "auto")",
+       R"([{"g": {"z": 2, "a": 3}, "f": 1}]|||[user a]>)"},  // keys in their order
+      // Nobody is to call one: the model does not hear of it.
+      {user + R"(], "tools": [{"f": 1}], "tool_choice": "none")", "|||[user a]>"},
+      {user + R"(], "documents": [{"d": 2}], "reasoning_effort": "low",
+                 "chat_template_kwargs": {"thinking": true})",
+       R"(|[{"d": 2}]|lowTrue|[user a]>)"},
+      {user + R"(, {"role": "assistant", "content": null, "tool_calls":
+                   [{"id": "1", "function": {"name": "f", "arguments": "{\"x\": 3}"}}]},
+                 {"role": "tool", "tool_call_id": "1", "content": "b"}])",
+       "|||[user a][assistant Nonef 3][tool b1]>"},
+      {R"("messages": [{"role": "developer", "content": "d"}])", "|||[system d]>"},
+      {R"("messages": [{"role": "function", "name": "f", "content": "b"}])", "|||[function b]>"},
+  };
+  for (const auto& [body, expected] : cases)
+    EXPECT_EQ(parse_chat_request("{" + body + "}", model).prompts[0].text, expected) << body;
+  const ServedModel developer = with_template(
+      "{% for m in messages if m.role == 'developer' %}D {{ m.content }}{% endfor %}{{ x }}>");
+  EXPECT_EQ(
+      parse_chat_request(R"({"messages": [{"role": "developer", "content": "d"}]})", developer)
+          .prompts[0]
+          .text,
+      "D d>");
+  // Templates of before calls were objects.
+  const ServedModel old = with_template(
+      "{% for m in messages %}{% for c in m.tool_calls or [] %}{{ 'C ' + c.function.arguments }}"
+      "{% endfor %}{% endfor %}");
+  const std::string call = R"({"messages": [{"role": "assistant", "content": "b", "tool_calls":
+                              [{"function": {"name": "f", "arguments": "{ \"x\": 3}"}}]}]})";
+  EXPECT_EQ(parse_chat_request(call, old).prompts[0].text, R"(C { "x": 3})");
+  EXPECT_THROW(parse_chat_request(call, demo_model()), ApiError);  // which would drop it
+  // A template that passes a role over says nothing of it.
+  try {
+    parse_chat_request(R"({"messages": [{"role": "developer", "content": "d"},
+                                        {"role": "tool", "content": "t"}]})",
+                       developer);
+    ADD_FAILURE() << "not refused";
+  } catch (const ApiError& error) {
+    EXPECT_THAT(error.what(), HasSubstr("messages[1].role"));
+  }
+}
+
+TEST(Requests, GetWhatTheModelRecommends) {
+  ServedModel model = demo_model();
+  model.defaults = {.temperature = 0.6,
+                    .top_p = 0.95,
+                    .top_k = 20,
+                    .min_p = 0.05,
+                    .repetition_penalty = 1.05,
+                    .max_new_tokens = 100,
+                    .max_length = 50};
+  const auto of = [&](const std::string& more, bool chat) {
+    return chat ? parse_chat_request(
+                      R"({"messages": [{"role": "user", "content": "a"}])" + more + "}", model)
+                : parse_completion_request(R"({"prompt": "a")" + more + "}", model);
+  };
+  for (const bool chat : {false, true}) {
+    const auto request = of("", chat);
+    EXPECT_EQ(request.sampling.temperature, 0.6);
+    EXPECT_EQ(request.sampling.top_p, 0.95);
+    EXPECT_EQ(request.sampling.top_k, 20);
+    EXPECT_EQ(request.sampling.min_p, 0.05);
+    EXPECT_EQ(request.sampling.repetition_penalty, 1.05);
+    const auto own = of(R"(, "temperature": 0, "top_p": 1, "top_k": -1, "min_p": 0,
+                           "repetition_penalty": 1, "max_tokens": 70)",
+                        chat);
+    EXPECT_EQ(own.sampling.temperature, 0);
+    EXPECT_EQ(own.sampling.top_p, 1);
+    EXPECT_EQ(own.sampling.top_k, 0);
+    EXPECT_EQ(own.sampling.min_p, 0);
+    EXPECT_EQ(own.sampling.repetition_penalty, 1);
+    EXPECT_EQ(own.prompts[0].max_tokens, 70);
+    EXPECT_EQ(of(R"(, "max_tokens": 300)", chat).prompts[0].max_tokens, 100);
+    const auto length = static_cast<int64_t>(request.prompts[0].tokens.size());
+    EXPECT_EQ(request.prompts[0].max_tokens, chat ? 50 - length : 16);
+  }
+  model.defaults = {.max_length = 1};  // shorter than the prompt: it says nothing
+  EXPECT_EQ(of("", true).prompts[0].max_tokens,
+            4096 - int64_t(of("", true).prompts[0].tokens.size()));
 }
 
 }  // namespace

@@ -250,6 +250,12 @@ TEST(Service, Tokenizes) {
   const Json chat = served.post("/tokenize", chat_body()).json();
   EXPECT_EQ(chat["tokens"].get<std::vector<int64_t>>(),
             demo_model().tokenizer.encode("<|user|>\nWhy so?\n<|assistant|>\n"));
+  const Json open =
+      served
+          .post("/tokenize",
+                chat_body({{"add_generation_prompt", false}, {"add_special_tokens", true}}))
+          .json();
+  EXPECT_EQ(open["tokens"], demo_model().tokenizer.encode("<|user|>\nWhy so?\n", true));
   EXPECT_EQ(served.post("/tokenize", Json::object()).status, 400);
   EXPECT_EQ(served.post("/tokenize", chat_body({{"prompt", "a"}})).status, 400);
   EXPECT_EQ(served.post("/detokenize", {{"tokens", {4096}}}).status, 400);
@@ -281,6 +287,7 @@ TEST(Service, TellsOfItself) {
   EXPECT_EQ(models["data"][1]["max_model_len"], 4096);
   EXPECT_EQ(served.get("/v1/models/alias").json()["id"], "alias");
   EXPECT_EQ(served.get("/v1/models/gpt-4").status, 404);
+  EXPECT_THAT(served.get("/v1/models/a/b").body, HasSubstr("found \\\"a/b\\\""));
   EXPECT_EQ(served.get("/health").status, 200);
   const auto page = served.get("/");
   EXPECT_THAT(page.headers.at("content-type"), StartsWith("text/html"));
@@ -299,7 +306,7 @@ TEST(Service, TellsOfItself) {
   EXPECT_EQ(metrics.headers.at("content-type"), "text/plain; version=0.0.4; charset=utf-8");
   EXPECT_THAT(metrics.body, HasSubstr("farskip_time_to_first_token_seconds_count 1\n"));
   EXPECT_THAT(metrics.body, HasSubstr("farskip_time_between_tokens_seconds_count 4\n"));
-  EXPECT_THAT(metrics.body, HasSubstr("endpoint=\"/v1/models\",status=\"404\"} 1\n"));
+  EXPECT_THAT(metrics.body, HasSubstr("endpoint=\"/v1/models\",status=\"404\"} 2\n"));
 }
 
 TEST(Service, DrawsTheLastPasses) {
@@ -325,7 +332,11 @@ TEST(Service, AsksForItsKey) {
                                                {"Authorization: Bearer secre\r\n", 401},
                                                {"Authorization: Bearer secrets\r\n", 401},
                                                {"Authorization: secret\r\n", 401},
-                                               {"Authorization: Bearer secret\r\n", 200}};
+                                               {"Authorization: Basic secret\r\n", 401},
+                                               {"Authorization: Bearersecret\r\n", 401},
+                                               {"Authorization: Bearer secret\r\n", 200},
+                                               {"authorization: bearer secret\r\n", 200},
+                                               {"AUTHORIZATION: BEARER   secret \r\n", 200}};
   for (const auto& [header, status] : cases) {
     const auto response = Client(served.server.port()).post("/v1/completions", body, header);
     EXPECT_EQ(response.status, status) << header;
@@ -335,9 +346,140 @@ TEST(Service, AsksForItsKey) {
     }
     EXPECT_EQ(Client(served.server.port()).get("/v1/models", header).status, status);
   }
-  for (const char* open : {"/health", "/metrics", "/timeline/decode", "/"})
+  for (const char* open : {"/health", "/ping", "/metrics", "/timeline/decode", "/"})
     EXPECT_EQ(served.get(open).status, 200);
   EXPECT_EQ(served.post("/tokenize", {{"prompt", "a"}}).status, 401);
+}
+
+TEST(Service, TakesPathsAsClientsWriteThem) {
+  ServedModel model = demo_model();
+  model.names = {"org/name", "50%"};
+  Served served({}, {}, model);
+  for (const char* path : {"/v1/models/org/name", "/v1/models/org%2Fname", "/v1/models/org%2fname/",
+                           "//v1//models/org/name?x=%2F", "http://host:1/v1/models/org%2Fname"})
+    EXPECT_EQ(served.get(path).json().value("id", ""), "org/name") << path;
+  for (const char* path : {"/v1/models/50%25", "/v1/models/50%"})
+    EXPECT_EQ(served.get(path).json().value("id", ""), "50%") << path;
+  EXPECT_EQ(served.get("/v1/models/").json()["data"].size(), 2u);
+  EXPECT_EQ(served.get("http://host").status, 200);
+  Client client(served.server.port());
+  const std::string body = R"({"prompt": [10], "max_tokens": 1, "model": "org/name"})";
+  EXPECT_EQ(client.post("/v1/completions/", body).status, 200);
+  EXPECT_EQ(client.post("/v1/completions", body, "Content-Encoding: identity\r\n").status, 200);
+  const auto packed = client.post("/v1/completions", body, "Content-Encoding: gzip\r\n");
+  EXPECT_EQ(packed.status, 415);
+  EXPECT_EQ(packed.headers.at("accept-encoding"), "identity");
+  // What openai-node sends beside.
+  EXPECT_EQ(client
+                .post("/v1/completions", body,
+                      "Accept: text/event-stream\r\nx-stainless-os: Linux\r\nUser-Agent: x\r\n")
+                .status,
+            200);
+}
+
+TEST(Service, SharesWithPagesOfOtherOrigins) {
+  const std::string origin = "Origin: https://chat.example\r\n";
+  const std::string ask = origin +
+                          "Access-Control-Request-Method: POST\r\n"
+                          "Access-Control-Request-Headers: authorization,x-stainless-os\r\n";
+  const std::string allow = "access-control-allow-origin";
+  const auto preflight = [&](Served& served, const std::string& headers) {
+    Client client(served.server.port());
+    client.send("OPTIONS /v1/completions HTTP/1.1\r\nHost: x\r\n" + headers + "\r\n");
+    return client.receive();
+  };
+  const std::string body = R"({"prompt": [10], "max_tokens": 1, "stream": true})";
+  Served closed({.api_key = "secret"});
+  EXPECT_EQ(preflight(closed, ask).status, 405);
+  EXPECT_FALSE(Client(closed.server.port()).get("/health", origin).headers.contains(allow));
+
+  for (const std::string allowed : {"https://chat.example", "*"}) {
+    Served served({.api_key = "secret", .allowed_origins = {allowed}}, {.max_request_bytes = 100});
+    const auto told = preflight(served, ask);
+    EXPECT_EQ(told.status, 200);
+    EXPECT_EQ(told.headers.at(allow), allowed);
+    EXPECT_EQ(told.headers.at("access-control-allow-methods"), "POST");
+    EXPECT_EQ(told.headers.at("access-control-allow-headers"), "authorization,x-stainless-os");
+    EXPECT_EQ(told.headers.contains("vary"), allowed != "*");
+    // Answers of every kind: streams, whole ones, errors, requests that are not read.
+    const std::string key = "Authorization: Bearer secret\r\n";
+    const std::tuple<std::string, std::string, int> posts[] = {
+        {body, origin + key, 200},
+        {R"({"prompt": [10], "max_tokens": 1})", origin + key, 200},
+        {body, origin, 401},
+        {"{}", origin + key, 400},
+        {std::string(200, ' '), origin + key, 413}};
+    for (const auto& [text, headers, status] : posts) {
+      const auto response = Client(served.server.port()).post("/v1/completions", text, headers);
+      EXPECT_EQ(response.status, status);
+      EXPECT_EQ(response.headers.at(allow), allowed) << status;
+    }
+    // Who is no page, and whose page may not.
+    EXPECT_FALSE(served.get("/health").headers.contains(allow));
+    const std::string other = "Origin: https://other.example\r\n";
+    EXPECT_EQ(Client(served.server.port()).get("/health", other).headers.contains(allow),
+              allowed == "*");
+    EXPECT_EQ(preflight(served, other + "Access-Control-Request-Method: POST\r\n").status,
+              allowed == "*" ? 200 : 403);
+  }
+}
+
+TEST(Service, EndsAtSpecialTokens) {
+  // The engine repeats the prompt: "Once upon<|user|> a".
+  Served served;
+  const std::vector<int64_t> prompt = demo_model().tokenizer.encode("Once upon<|user|> a");
+  const auto text = [&](const Json& more) {
+    Json body = {{"prompt", prompt}, {"max_tokens", 5}};
+    body.update(more);
+    const Json choice = served.post("/v1/completions", body).json()["choices"][0];
+    return choice["finish_reason"].get<std::string>() + ":" + choice["text"].get<std::string>();
+  };
+  const int64_t user = *demo_model().tokenizer.id_of("<|user|>");
+  EXPECT_EQ(text({{"stop", "<|user|>"}}), "stop:Once upon");
+  EXPECT_EQ(text({{"stop", {"x", "<|user|>"}}, {"include_stop_str_in_output", true}}),
+            "stop:Once upon<|user|>");
+  EXPECT_EQ(text({{"stop_token_ids", {user}}}), "stop:Once upon");
+  EXPECT_EQ(text({{"stop_token_ids", {user}},
+                  {"include_stop_str_in_output", true},
+                  {"skip_special_tokens", false}}),
+            "stop:Once upon<|user|>");
+  EXPECT_THAT(text({{"skip_special_tokens", false}}), StartsWith("length:Once upon<|user|> a"));
+  EXPECT_THAT(text(Json::object()), StartsWith("length:Once upon a"));
+}
+
+TEST(Service, TellsWhereTokensBeginInTheText) {
+  Served served;
+  const auto& tokenizer = demo_model().tokenizer;
+  const std::string text = "<|user|>Once <|assistant|>upon";
+  const auto offsets = [&](const Json& more) {
+    Json body = {{"prompt", text}, {"max_tokens", 2}, {"echo", true}, {"logprobs", 0}};
+    body.update(more);
+    const Json choice = served.post("/v1/completions", body).json()["choices"][0];
+    const Json& tokens = choice["logprobs"]["tokens"];
+    const auto begins = choice["logprobs"]["text_offset"].get<std::vector<size_t>>();
+    for (size_t i = 0; i < begins.size(); ++i) {
+      const std::string token = tokens[i];
+      const bool shown = choice["text"].get<std::string>().substr(begins[i]).starts_with(token);
+      const bool special = token.starts_with("<|");
+      EXPECT_TRUE(shown || special) << token << " at " << begins[i] << " of " << choice["text"];
+    }
+    return begins;
+  };
+  // Of a text all stands in the echo; of ids what is special does not, unless asked for.
+  const std::vector<int64_t> ids = tokenizer.encode(text);
+  EXPECT_EQ(offsets(Json::object())[1], 8u);
+  EXPECT_EQ(offsets({{"prompt", ids}})[1], 0u);
+  EXPECT_EQ(offsets({{"prompt", ids}, {"skip_special_tokens", false}})[1], 8u);
+  // The first of the new tokens is special: it repeats the prompt's.
+  EXPECT_EQ(offsets(Json::object())[ids.size()], text.size());
+  EXPECT_EQ(offsets(Json::object())[ids.size() + 1], text.size());
+  EXPECT_EQ(offsets({{"skip_special_tokens", false}})[ids.size() + 1], text.size() + 8);
+  // A token that the tokenizer set is not in the text.
+  TextOffsets set;
+  set.echo("Once", 2);
+  EXPECT_EQ(set.next(tokenizer, *tokenizer.id_of("<|endoftext|>")), 0);
+  EXPECT_EQ(set.next(tokenizer, tokenizer.encode("Once")[0]), 0);
+  EXPECT_EQ(set.next(tokenizer, tokenizer.encode(" in")[0]), 4);
 }
 
 TEST(Service, TurnsAwayWhatDoesNotFit) {

@@ -30,7 +30,7 @@ TEST(TextOutput, HoldsBackWhatMayBecomeAStopString) {
                         {{"three\n\nfourth"}, text},
                         {{"One"}, ""}};
   for (const Case& one : cases) {
-    TextOutput output(tokens, one.stops);
+    TextOutput output(tokens, {.stops = one.stops});
     std::string given;
     for (const int64_t id : tokens.encode(text)) {
       given += output.push(id);
@@ -42,7 +42,38 @@ TEST(TextOutput, HoldsBackWhatMayBecomeAStopString) {
     EXPECT_EQ(given, one.expected);
     EXPECT_EQ(output.text(), one.expected);
   }
-  EXPECT_THROW(TextOutput(tokens, {""}), InputError);
+  EXPECT_THROW(TextOutput(tokens, {.stops = {""}}), InputError);
+}
+
+TEST(TextOutput, EndsAtASpecialTokenThatIsAStopString) {
+  const Tokenizer& tokens = tokenizer();
+  const std::vector<int64_t> ids = tokens.encode("One two<|assistant|> three<|user|> four");
+  struct Case {
+    TextOutputOptions options;
+    std::string expected;
+    bool stops = true;
+  };
+  const Case cases[] = {
+      {{.stops = {"<|user|>"}}, "One two three"},
+      {{.stops = {"absent", "<|assistant|>"}}, "One two"},
+      {{.stops = {"<|user|>"}, .skip_special_tokens = false}, "One two<|assistant|> three"},
+      {{.stops = {"<|user|>"}, .include_stop = true}, "One two three<|user|>"},
+      {{.stops = {"three<"}}, "One two three four", false},  // no part of the text that is shown
+      {{.stops = {"three<"}, .skip_special_tokens = false}, "One two<|assistant|> "},
+      {{.stops = {"three four"}}, "One two "},
+      {{.stops = {"threefold", "<|user|>"}}, "One two three"},  // what was held back comes too
+      {{.stops = {"two th"}, .include_stop = true}, "One two th"},
+      {{.stops = {"<|endoftext|>"}}, "One two three four", false},
+  };
+  for (const Case& one : cases) {
+    TextOutput output(tokens, one.options);
+    std::string given;
+    for (size_t i = 0; i < ids.size() && !output.stopped(); ++i) given += output.push(ids[i]);
+    EXPECT_EQ(output.stopped(), one.stops) << one.expected;
+    given += output.finish();
+    EXPECT_EQ(given, one.expected);
+    EXPECT_EQ(output.text(), one.expected);
+  }
 }
 
 /// SentencePiece's form: the first space of a text is not told, bytes may stand alone.
@@ -108,7 +139,7 @@ TEST(TextOutput, FindsAfterEveryTokenWhatAPlainSearchFinds) {
     };
     const std::string text = letters(40);
     const std::vector<std::string> stops = {letters(5), letters(4)};
-    TextOutput output(tokens, stops);
+    TextOutput output(tokens, {.stops = stops});
     std::string given, expected;
     for (const int64_t id : tokens.encode(text)) {
       given += output.push(id);
