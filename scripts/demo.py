@@ -107,7 +107,7 @@ class TwoRanks:
         answer = self.steps.run(f"{title} on two ranks over {self.link(rate)}", f"two-ranks-{verb}", self.launch(rate) +
                                 ["bench", verb, "--model", self.model, "--routing", "real", "--threads", 1, *words, "--json"],
                                 after=["original"], answers=True)
-        return json.loads(answer[answer.index("{"):])["rows"]
+        return json.loads(answer)["rows"]
 
     def training(self, trace):
         rows = self.bench("Training steps", "train", TRAINING_LINK, ["--batch", 2, "--micro-batches", 4, "--sequence", SEQUENCE, "--interleave",

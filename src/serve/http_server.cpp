@@ -26,9 +26,10 @@ namespace asio = boost::asio;
 using asio::ip::tcp;
 using ErrorCode = boost::system::error_code;
 
-/// Threads that parse and tokenize, which takes a while for large requests. One more has all the
-/// sockets: handing them to and fro would cost more than a token's work.
-constexpr size_t kWorkers = 2;
+/// Threads that parse and tokenize, which takes a while for large requests: so many minus one may
+/// be large without the others' waiting. One more has all the sockets: handing them to and fro
+/// would cost more than a token's work.
+constexpr size_t kWorkers = 4;
 /// Connections beyond the limit that are told so at once; more are closed.
 constexpr size_t kTurnedAway = 64;
 
