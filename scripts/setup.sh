@@ -6,7 +6,7 @@ PYTHON=$ROOT/.venv/bin/python
 JOBS=$(nproc)
 OFFLINE=${OFFLINE:-}
 SYSTEM_PACKAGES=(ccache mold ninja-build nlohmann-json3-dev libcli11-dev libgtest-dev
-                 libgmock-dev libbenchmark-dev libgloo-dev libboost-dev python3-dev pybind11-dev iproute2)
+                 libgmock-dev libbenchmark-dev libgloo-dev libboost-dev zlib1g-dev python3-dev pybind11-dev iproute2)
 TORCH=torch==2.13.0
 NUMPY=numpy
 # What src/text runs (the build reads this line; pyarrow is for Parquet files as training data).

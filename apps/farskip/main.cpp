@@ -13,9 +13,10 @@ namespace {
 
 using namespace farskip;
 
-constexpr void (*kVerbs[])(CLI::App&) = {
-    app::add_inspect, app::add_logits, app::add_generate, app::add_eval,  app::add_pretrain,
-    app::add_distill, app::add_export, app::add_bench,    app::add_serve, app::add_launch};
+constexpr void (*kVerbs[])(CLI::App&) = {app::add_inspect, app::add_logits, app::add_generate,
+                                         app::add_eval,    app::add_data,   app::add_pretrain,
+                                         app::add_distill, app::add_export, app::add_bench,
+                                         app::add_serve,   app::add_launch};
 
 /// Ends the program without running what is left of it: threads may be waiting for a rank that is
 /// gone.

@@ -143,6 +143,22 @@ void add_json(CLI::App& verb, bool& json) {
   verb.add_flag("--json", json, "One JSON object on stdout");
 }
 
+CLI::Option* add_ignored_keys(CLI::App& verb, std::vector<std::string>& keys) {
+  return verb
+      .add_option("--ignore-keys", keys,
+                  "Keys of rows to go on without, a,b,c (others that nothing uses are refused)")
+      ->delimiter(',');
+}
+
+std::filesystem::path tokenizer_folder(const std::string& given) {
+  const std::filesystem::path path = given;
+  if (std::filesystem::is_directory(path)) return path;
+  util::require(path.filename() == "tokenizer.json", "--tokenizer", given,
+                "a tokenizer.json or the folder that holds one");
+  const auto parent = path.parent_path();
+  return parent.empty() ? "." : parent;
+}
+
 void refuse_without(const CLI::App& verb, const std::string& option, bool there,
                     const std::string& needs) {
   if (verb.count(option) > 0 && !there)

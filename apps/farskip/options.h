@@ -2,8 +2,10 @@
 #pragma once
 #include <CLI/CLI.hpp>
 #include <cstdint>
+#include <filesystem>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "model/model.h"
 #include "schedule/forward.h"
@@ -39,6 +41,10 @@ CLI::Option* takes_model(CLI::Option* option);
 void add_run_options(CLI::App& verb, RunOptions& options);
 void add_seed(CLI::App& verb, uint64_t& seed);
 void add_json(CLI::App& verb, bool& json);
+CLI::Option* add_ignored_keys(CLI::App& verb, std::vector<std::string>& keys);
+
+/// The folder of a --tokenizer, which names it or a tokenizer.json in it.
+std::filesystem::path tokenizer_folder(const std::string& given);
 
 /// `option` was given but `needs` was not: InputError.
 void refuse_without(const CLI::App& verb, const std::string& option, bool there,

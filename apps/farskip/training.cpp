@@ -5,16 +5,13 @@
 
 #include "forms/form.h"
 #include "text/codec.h"
+#include "text/tables.h"
 #include "train/trainer.h"
 #include "util/error.h"
 #include "util/table.h"
 
 namespace farskip::app {
 namespace {
-
-std::vector<std::filesystem::path> paths(const std::vector<std::string>& names) {
-  return {names.begin(), names.end()};
-}
 
 int64_t run_length(const TrainingOptions& options, int64_t batch_tokens) {
   if (options.steps > 0) return options.steps;
@@ -28,9 +25,11 @@ void add_training_options(CLI::App& verb, TrainingOptions& o) {
   const auto natural = CLI::NonNegativeNumber;
   const std::string data = "Data", learning = "Learning", run = "Run";
   verb.add_option("--data", o.data,
-                  "Training text: .jsonl files (text, prompt and response, or messages a line) or "
-                  "plain text (a file is a document)")
+                  "Training data: .jsonl, .json, .parquet or .arrow files (a row is text, prompt "
+                  "and response, or messages: docs/training.md) or plain text (a file is a "
+                  "document)")
       ->group(data);
+  add_ignored_keys(verb, o.ignored_keys)->group(data);
   verb.add_option("--validation", o.validation, "A file of the same kinds to evaluate on")
       ->group(data);
   verb.add_option("--validation-tokens", o.validation_tokens, "Most tokens of it that are used")
@@ -198,13 +197,14 @@ int64_t batch_rows(const TrainingOptions& options, int64_t sequence) {
 void run_training(const TrainingOptions& o, const Training& training) {
   const model::ModelConfig& config = training.model.config;
   const int64_t sequence = sequence_length(o, config), rows = batch_rows(o, sequence);
-  const train::TextCodec codec = text::open_codec(training.tokenizer, config);
-  const train::Pieces pieces(paths(o.data));
+  const train::TextCodec codec =
+      text::open_codec(training.tokenizer, &config, {o.ignored_keys.begin(), o.ignored_keys.end()});
+  const train::Pieces pieces = text::open_pieces({o.data.begin(), o.data.end()});
   train::Loader loader(pieces, codec, rows, sequence, o.seed);
   std::optional<train::Rows> validation;
   if (!o.validation.empty())
     validation =
-        train::first_rows(train::Pieces({o.validation}), codec, sequence, o.validation_tokens);
+        train::first_rows(text::open_pieces({o.validation}), codec, sequence, o.validation_tokens);
 
   const int64_t steps = run_length(o, o.batch_tokens);
   train::TrainerOptions settings;

@@ -13,7 +13,7 @@
 namespace farskip::app {
 
 struct TrainingOptions {
-  std::vector<std::string> data;
+  std::vector<std::string> data, ignored_keys;
   std::string validation, out, eval_command;
   int64_t steps = 0, tokens_total = 0, batch_tokens = 65536, sequence = 0, micro_batch = 0;
   double learning_rate = 0, final_learning_rate = -1, weight_decay = 0, clip = 1;

@@ -6,6 +6,7 @@
 #include "options.h"
 #include "ranks.h"
 #include "text/codec.h"
+#include "text/tables.h"
 #include "train/task.h"
 #include "training.h"
 #include "util/error.h"
@@ -49,8 +50,9 @@ train::Rows first_batch(const Options& options, const model::ModelConfig& config
   if (!options.tokens.empty()) return rows_of(read_tokens(options.tokens), loss);
   util::require(!training.data.empty(), "--save-gradients", "no batch",
                 "--tokens FILE or --data FILE");
-  const train::TextCodec codec = text::open_codec(options.model, config);
-  const train::Pieces pieces({training.data.begin(), training.data.end()});
+  const train::TextCodec codec = text::open_codec(
+      options.model, &config, {training.ignored_keys.begin(), training.ignored_keys.end()});
+  const train::Pieces pieces = text::open_pieces({training.data.begin(), training.data.end()});
   const int64_t sequence = sequence_length(training, config);
   return train::Loader(pieces, codec, batch_rows(training, sequence), sequence, training.seed)
       .next();

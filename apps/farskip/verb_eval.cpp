@@ -1,4 +1,5 @@
 // eval: loss and perplexity on text, and the distance from another model.
+#include <cmath>
 #include <iostream>
 #include <limits>
 
@@ -6,6 +7,7 @@
 #include "options.h"
 #include "ranks.h"
 #include "text/codec.h"
+#include "text/tables.h"
 #include "train/evaluate.h"
 #include "util/error.h"
 #include "util/progress.h"
@@ -17,7 +19,7 @@ namespace {
 
 struct Options {
   std::string model, teacher, teacher_connectivity;
-  std::vector<std::string> data;
+  std::vector<std::string> data, ignored_keys;
   int64_t sequence = 0, max_tokens = 0, batch = 4;
   bool json = false;
   RunOptions run;
@@ -71,8 +73,9 @@ void run(Options options) {
 
   const int64_t sequence =
       options.sequence ? options.sequence : std::min<int64_t>(2048, model.config.max_positions);
-  const train::TextCodec codec = text::open_codec(options.model, model.config);
-  const train::Pieces pieces({options.data.begin(), options.data.end()});
+  const train::TextCodec codec = text::open_codec(
+      options.model, &model.config, {options.ignored_keys.begin(), options.ignored_keys.end()});
+  const train::Pieces pieces = text::open_pieces({options.data.begin(), options.data.end()});
   const train::Rows rows = train::first_rows(
       pieces, codec, sequence,
       options.max_tokens ? options.max_tokens : std::numeric_limits<int64_t>::max());
@@ -96,6 +99,10 @@ void run(Options options) {
   };
   const auto found = train::evaluate(subject, teacher ? &*teacher : nullptr, rows, settings);
   progress.finish();
+  for (const double figure : {found.loss, found.kl.value_or(0)})
+    if (!std::isfinite(figure))
+      throw Error(util::concat(options.data.front(), ": found a loss of ", figure,
+                               ", expected a finite one (the model computes NaN or infinity)"));
   if (!ranks.leads()) return;
   if (options.json) {
     std::cout << describe(found).dump() << "\n";
@@ -111,8 +118,9 @@ void add_eval(CLI::App& app) {
   const auto options = std::make_shared<Options>();
   add_model(verb, options->model);
   verb.add_option("--data", options->data,
-                  "Text files, or .jsonl with text, prompt and response, or messages")
+                  "Files as for training: text, or rows of .jsonl, .json, .parquet or .arrow")
       ->required();
+  add_ignored_keys(verb, options->ignored_keys);
   takes_model(
       verb.add_option("--teacher", options->teacher,
                       "Another model: also KL, top-1 agreement and router agreement with it"));
@@ -120,9 +128,11 @@ void add_eval(CLI::App& app) {
                   "regular, whatever its config.json says (default: what it says)")
       ->check(CLI::IsMember({"regular"}));
   verb.add_option("--sequence", options->sequence,
-                  "Tokens of a row (default: 2048, or what the model takes)")
+                  "Tokens of a row (default: 2048, or what the model takes); the last row, and one "
+                  "of less text, is as long as its text")
       ->check(CLI::Range(int64_t{2}, int64_t{1} << 24));
-  verb.add_option("--max-tokens", options->max_tokens, "Of the data (default: all)")
+  verb.add_option("--max-tokens", options->max_tokens,
+                  "Positions of the data that are read (default: all)")
       ->check(CLI::PositiveNumber);
   verb.add_option("--batch", options->batch, "Rows at once")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 16))

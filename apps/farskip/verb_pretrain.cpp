@@ -19,16 +19,6 @@ struct Options {
   RunOptions run;
 };
 
-/// The folder of --tokenizer, whose files are copied beside the model.
-std::filesystem::path tokenizer_folder(const std::string& given) {
-  const std::filesystem::path path = given;
-  if (std::filesystem::is_directory(path)) return path;
-  util::require(path.filename() == "tokenizer.json", "--tokenizer", given,
-                "a tokenizer.json or the folder that holds one");
-  const auto parent = path.parent_path();
-  return parent.empty() ? "." : parent;
-}
-
 bool has_bias(const model::ModelConfig& config) {
   for (const auto& layer : config.layers)
     if (layer.moe && layer.moe->router.selection == model::ExpertSelection::group_top2_biased)

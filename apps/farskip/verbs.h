@@ -8,6 +8,7 @@ void add_inspect(CLI::App& app);
 void add_logits(CLI::App& app);
 void add_generate(CLI::App& app);
 void add_eval(CLI::App& app);
+void add_data(CLI::App& app);
 void add_pretrain(CLI::App& app);
 void add_distill(CLI::App& app);
 void add_bench(CLI::App& app);

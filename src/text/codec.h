@@ -1,22 +1,42 @@
-// The text codec of a model's own tokenizer.
+// The codec of training data of a model's own tokenizer and chat template.
 #pragma once
 #include <filesystem>
+#include <set>
+#include <string>
+#include <vector>
 
 #include "model/config.h"
-#include "text/chat_template.h"
+#include "text/tokenizer.h"
+#include "text/training_row.h"
 #include "train/samples.h"
 
 namespace farskip::text {
 
-/// A conversation as the template writes it, cut at what is learnt: for every assistant message the
-/// text between its generation prompt and the end of the message. Where a template rewrites earlier
-/// turns once there are later ones (dropped thoughts), those earlier ones are not learnt.
-/// InputError if nothing can be learnt or the template refuses the conversation.
-std::vector<train::Turn> chat_turns(const ChatTemplate& chat, const io::Json& messages);
+/// Encodes stretches of text as a model sees them: what it is to write is encoded for itself, as
+/// its tokens come when it generates them, and not together with what stands before.
+class StretchEncoder {
+ public:
+  explicit StretchEncoder(Tokenizer tokenizer);
 
-/// Reads tokenizer.json (and what belongs to it) of a folder. InputError if there is none, or if it
+  /// With the tokens that the tokenizer's class sets in front; those that it sets behind (an end)
+  /// are left to whoever knows where the document ends.
+  std::vector<int64_t> begin(std::string_view text) const;
+  /// Text that follows other text: no space is put in front, where the tokenizer does so.
+  std::vector<int64_t> go_on(std::string_view text) const;
+  const Tokenizer& tokenizer() const { return tokenizer_; }
+
+ private:
+  Tokenizer tokenizer_;
+  std::vector<int64_t> front_;
+  bool adds_space_ = false;  ///< in front of a text (SentencePiece)
+};
+
+/// Reads tokenizer and chat template of a folder. A document's end is the first end token of
+/// `config` (none where only the tokenizer is known), else the tokenizer's own. `ignored` are keys
+/// of rows that are taken as if they weren't there. InputError if there is no tokenizer, or if it
 /// has more tokens than the model.
 train::TextCodec open_codec(const std::filesystem::path& directory,
-                            const model::ModelConfig& config);
+                            const model::ModelConfig* config,
+                            const std::set<std::string>& ignored = {});
 
 }  // namespace farskip::text

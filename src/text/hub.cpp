@@ -9,6 +9,7 @@
 
 #include "text/chat_template.h"
 #include "text/hub_text.h"  // hub_text.py as a string, made by cmake/Embed.cmake
+#include "text/tables.h"
 #include "text/tokenizer.h"
 #include "util/error.h"
 
@@ -42,7 +43,7 @@ std::string one_line(const py::object& value) {
 [[noreturn]] void rethrow(const py::error_already_set& error, const std::string& python) {
   if (error.matches(PyExc_ImportError))
     throw InputError("Python: found that " + one_line(error.value()) +
-                     ", expected it for tokenizers and chat templates (install: " + python +
+                     ", expected it for tokenizers, chat templates and tables (install: " + python +
                      " -m pip install " FARSKIP_TEXT_PACKAGES ")");
   if (error.matches(PyExc_ValueError) || error.matches(PyExc_OSError))
     throw InputError(one_line(error.value()));
@@ -198,6 +199,15 @@ std::optional<ChatTemplate> ChatTemplate::open(const std::filesystem::path& mode
   auto source = templates->source();
   if (!source) return std::nullopt;
   return ChatTemplate(templates, std::move(*source));
+}
+
+void read_table(const std::filesystem::path& path, const train::Write& write) {
+  const auto table = make("Table", path.string());
+  for (;;) {
+    const auto lines = table->call<std::string>("read");
+    if (lines.empty()) return;
+    write(lines);
+  }
 }
 
 ChatTemplate ChatTemplate::with_source(const std::filesystem::path& model_directory,

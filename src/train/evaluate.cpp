@@ -40,6 +40,11 @@ at::Tensor run(const Subject& subject, const at::Tensor& tokens, Choices& choice
                            forward);
 }
 
+/// Tokens of the rows that are text.
+int64_t text_tokens(const Rows& rows) {
+  return rows.tokens.numel() - rows.padding;
+}
+
 /// Over the ranks.
 void add_up(const comm::Group& world, HeadSums& sums, std::map<int64_t, double>& agreement) {
   std::vector<double> own = {static_cast<double>(sums.rows), sums.kl, sums.cross_entropy,
@@ -86,7 +91,9 @@ Evaluation evaluate(const Subject& subject, const Subject* teacher, const Rows& 
     const int64_t begin = turn < parts ? turn * options.rows_at_once : 0;
     Rows part = rows.slice(begin, std::min(options.rows_at_once, rows.count() - begin));
     if (turn >= parts) part.learn = at::zeros_like(part.learn);
-    const double share = turn < parts ? static_cast<double>(part.count()) : 0;
+    const double share = turn < parts ? static_cast<double>(text_tokens(part)) /
+                                            static_cast<double>(text_tokens(rows))
+                                      : 0;
     Choices own, others;
     HeadInput input;
     input.temperature = options.temperature;
@@ -95,9 +102,14 @@ Evaluation evaluate(const Subject& subject, const Subject* teacher, const Rows& 
     if (teacher) {
       input.teacher_hidden = run(*teacher, part.tokens, others);
       input.teacher_head = teacher->model.weights.head.value;
-      for (const auto& [layer, experts] : own)
+      for (const auto& [layer, experts] : own) {
+        // Ranks that have a part of the tokens each have no place for the padding.
+        const int64_t all = experts.size(0);
+        const int64_t tokens = all == part.tokens.numel() ? all - part.padding : all;
         found.router_agreement[layer] +=
-            route_overlap(others.at(layer), experts) * share / static_cast<double>(rows.count());
+            share *
+            route_overlap(others.at(layer).narrow(0, 0, tokens), experts.narrow(0, 0, tokens));
+      }
     }
     input.targets = part.targets.reshape({-1}).to(subject.model.device);
     input.rows = part.selected().to(subject.model.device);

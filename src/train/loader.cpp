@@ -27,16 +27,18 @@ class Random {
   uint64_t state_;
 };
 
-/// Writes ids[begin .. begin + length] as row `row`.
+/// Writes ids[begin .. begin + length] as row `row`; what the sample does not have is padding.
 void fill(const Rows& rows, int64_t row, const Sample& sample, int64_t begin) {
   const int64_t length = rows.tokens.size(1);
+  const auto last = static_cast<int64_t>(sample.ids.size()) - 1;
   int64_t* tokens = rows.tokens.data_ptr<int64_t>() + row * length;
   int64_t* targets = rows.targets.data_ptr<int64_t>() + row * length;
   bool* learn = rows.learn.data_ptr<bool>() + row * length;
   for (int64_t i = 0; i < length; ++i) {
-    tokens[i] = sample.ids[begin + i];
-    targets[i] = sample.ids[begin + i + 1];
-    learn[i] = sample.learn[begin + i + 1];
+    const bool there = begin + i < last;
+    tokens[i] = sample.ids[std::min(begin + i, last)];
+    targets[i] = sample.ids[std::min(begin + i + 1, last)];
+    learn[i] = there && sample.learn[begin + i + 1];
   }
 }
 
@@ -54,7 +56,7 @@ void drop_front(Sample& sample, int64_t count) {
 
 Rows Rows::slice(int64_t begin, int64_t size) const {
   return {tokens.narrow(0, begin, size), targets.narrow(0, begin, size),
-          learn.narrow(0, begin, size)};
+          learn.narrow(0, begin, size), begin + size == count() ? padding : 0};
 }
 
 Rows Rows::part(int64_t begin, int64_t end) const {
@@ -93,8 +95,7 @@ int64_t Loader::next_piece() {
 void Loader::append(Stream& stream, int64_t piece) {
   const Sample sample = read_piece(pieces_, piece, codec_);
   stream.pieces.push_back({piece, static_cast<int64_t>(sample.ids.size())});
-  stream.sample.ids.insert(stream.sample.ids.end(), sample.ids.begin(), sample.ids.end());
-  stream.sample.learn.insert(stream.sample.learn.end(), sample.learn.begin(), sample.learn.end());
+  stream.sample.add(sample);
 }
 
 void Loader::take_piece(Stream& stream) {
@@ -103,7 +104,8 @@ void Loader::take_piece(Stream& stream) {
     if (stream.pieces.back().tokens > 0) return;
     stream.pieces.pop_back();
   }
-  throw InputError(pieces_.describe() + ": found no tokens, expected text");
+  throw InputError(pieces_.describe() +
+                   ": found nothing that can be learnt, expected text or answers");
 }
 
 Rows Loader::next() {
@@ -158,28 +160,26 @@ void Loader::restore(const nlohmann::json& state) {
 }
 
 Rows first_rows(const Pieces& pieces, const TextCodec& codec, int64_t length, int64_t max_tokens) {
-  max_tokens = std::min(max_tokens, int64_t{1} << 60);
-  const int64_t wanted = std::max<int64_t>(1, max_tokens / length);
   Sample sample;
-  int64_t index = 0;
-  for (; index < pieces.size() && static_cast<int64_t>(sample.ids.size()) < wanted * length + 1;
-       ++index) {
-    const Sample piece = read_piece(pieces, index, codec);
+  const auto positions = [&] {
+    return std::min(max_tokens, static_cast<int64_t>(sample.ids.size()) - 1);
+  };
+  for (int64_t index = 0; index < pieces.size() && positions() < max_tokens; ++index) {
+    Sample piece = read_piece(pieces, index, codec);
     // In their own order, a piece follows what it was cut from.
-    std::vector<bool> learn = piece.learn;
-    if (!pieces.is_jsonl(index) && !pieces[index].starts_document && !learn.empty())
-      learn[0] = true;
-    sample.ids.insert(sample.ids.end(), piece.ids.begin(), piece.ids.end());
-    sample.learn.insert(sample.learn.end(), learn.begin(), learn.end());
+    if (!pieces.is_lines(index) && !pieces[index].starts_document && !piece.learn.empty())
+      piece.learn.front() = true;
+    sample.add(piece);
   }
-  util::require(!sample.ids.empty(), pieces.describe(), "no tokens", "text");
-  for (int64_t i = 0; static_cast<int64_t>(sample.ids.size()) < length + 1; ++i) {
-    sample.ids.push_back(sample.ids[i]);
-    sample.learn.push_back(sample.learn[i]);
-  }
-  const int64_t rows = std::min(wanted, (static_cast<int64_t>(sample.ids.size()) - 1) / length);
+  util::require(positions() > 0, pieces.describe(),
+                sample.ids.empty() ? "no tokens" : "a single token", "text");
+  sample.ids.resize(positions() + 1);
+  sample.learn.resize(sample.ids.size());
+  length = std::min(length, positions());
+  const int64_t rows = (positions() + length - 1) / length;
   Rows out = empty_rows(rows, length);
   for (int64_t row = 0; row < rows; ++row) fill(out, row, sample, row * length);
+  out.padding = rows * length - positions();
   return out;
 }
 

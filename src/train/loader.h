@@ -13,9 +13,10 @@ namespace farskip::train {
 
 /// Rows of `length` tokens and, for each, the token that follows it.
 struct Rows {
-  at::Tensor tokens;   ///< int64 [rows, length]
-  at::Tensor targets;  ///< int64 [rows, length]: the next token
-  at::Tensor learn;    ///< bool [rows, length]: whether predicting the target counts
+  at::Tensor tokens;    ///< int64 [rows, length]
+  at::Tensor targets;   ///< int64 [rows, length]: the next token
+  at::Tensor learn;     ///< bool [rows, length]: whether predicting the target counts
+  int64_t padding = 0;  ///< positions at the end of the last row that hold no text (nor count)
 
   int64_t count() const { return tokens.size(0); }
   Rows slice(int64_t begin, int64_t size) const;
@@ -71,9 +72,9 @@ class Loader {
   std::vector<Stream> streams_;
 };
 
-/// The first rows of the data in its own order, without shuffling: for validation. At most
-/// `max_tokens` tokens, at least one row; data shorter than a row is repeated. InputError if there
-/// are no tokens.
+/// The first `max_tokens` positions of the data in its own order (all, if there are fewer), without
+/// shuffling: for validation. Rows have `length` positions, or as many as there are if that is
+/// less; the last one is padded. InputError if there are not two tokens.
 Rows first_rows(const Pieces& pieces, const TextCodec& codec, int64_t length, int64_t max_tokens);
 
 }  // namespace farskip::train

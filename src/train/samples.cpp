@@ -1,5 +1,7 @@
 #include "train/samples.h"
 
+#include <algorithm>
+
 #include "io/json_file.h"
 #include "util/error.h"
 
@@ -25,28 +27,52 @@ void each_line(std::string_view text, Body body) {
   }
 }
 
-void add_line(Sample& sample, std::string_view line, const TextCodec& codec) {
-  const io::Json json = io::parse_json(line, "JSON");
-  const io::Fields fields(json, "JSON");
-  if (fields.has("messages")) {
-    if (!codec.chat)
-      throw InputError("messages: found a conversation, expected a model with a chat template");
-    for (const Turn& turn : codec.chat(json["messages"]))
-      sample.add(codec.encode(turn.text, false), turn.learn);
-    return;  // the template sets its own end marks
+std::vector<Sample> read_line(std::string_view line, const TextCodec& codec) {
+  const io::Json row = io::parse_json(line, "JSON");
+  util::require(row.is_object(), "JSON", io::shown(row), "an object");
+  util::require(codec.row != nullptr, "JSON", "a row", "plain text");
+  return codec.row(row);
+}
+
+/// "\r\n" and "\r" as "\n", as the text files of Hugging Face's `datasets` are read.
+std::string with_newlines(std::string text) {
+  if (text.find('\r') == std::string::npos) return text;
+  std::string out;
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (text[i] != '\r') {
+      out += text[i];
+    } else if (i + 1 == text.size() || text[i + 1] != '\n') {
+      out += '\n';
+    }
   }
-  if (fields.has("prompt")) {
-    sample.add(codec.encode(fields.string("prompt"), true), false);
-    sample.add(codec.encode(fields.string("response"), false), true);
-  } else if (fields.has("text")) {
-    sample.add(codec.encode(fields.string("text"), true), true);
-  } else {
-    std::string keys;
-    for (const auto& [key, value] : json.items()) keys += (keys.empty() ? "" : ", ") + key;
-    throw InputError(util::concat("found the keys ", io::in_quotes(keys),
-                                  ", expected text, prompt and response, or messages"));
+  return out;
+}
+
+std::vector<int64_t> encode_text(std::string_view text, bool begins_document,
+                                 const TextCodec& codec) {
+  util::require(text.find('\0') == std::string_view::npos, "text", "a zero byte (binary data)",
+                "text");
+  return codec.encode(text, begins_document);
+}
+
+Sample read_text(const Pieces& pieces, int64_t index, const TextCodec& codec) {
+  const Piece& piece = pieces[index];
+  const std::string text = with_newlines(pieces.read(index));
+  Sample sample;
+  try {
+    sample.add(encode_text(text, piece.starts_document, codec), true);
+  } catch (const InputError&) {
+    // Which line it is: each is valid or invalid by itself.
+    each_line(pieces.read(index), [&](std::string_view line, int64_t offset) {
+      at_place(pieces, index, offset, [&] { encode_text(line, false, codec); });
+    });
+    throw;
   }
-  if (codec.end_of_text) sample.add({*codec.end_of_text}, true);
+  if (!piece.starts_document && !sample.learn.empty()) sample.learn.front() = false;
+  const bool ends =
+      codec.end_of_text && (sample.ids.empty() || sample.ids.back() != *codec.end_of_text);
+  if (piece.ends_document && ends) sample.add({*codec.end_of_text}, true);
+  return sample;
 }
 
 }  // namespace
@@ -56,28 +82,31 @@ void Sample::add(const std::vector<int64_t>& tokens, bool learnt) {
   learn.insert(learn.end(), tokens.size(), learnt);
 }
 
+void Sample::add(const Sample& next) {
+  ids.insert(ids.end(), next.ids.begin(), next.ids.end());
+  learn.insert(learn.end(), next.learn.begin(), next.learn.end());
+}
+
+int64_t Sample::learnt() const {
+  return std::count(learn.begin(), learn.end(), true);
+}
+
+void read_documents(const Pieces& pieces, int64_t index, const TextCodec& codec,
+                    const EachDocument& each) {
+  if (!pieces.is_lines(index)) return each(read_text(pieces, index, codec), 0);
+  each_line(pieces.read(index), [&](std::string_view line, int64_t offset) {
+    if (line.find_first_not_of(" \t\r") == std::string_view::npos) return;
+    std::vector<Sample> documents;
+    at_place(pieces, index, offset, [&] { documents = read_line(line, codec); });
+    if (documents.empty()) documents.emplace_back();
+    for (const Sample& document : documents) each(document, offset);
+  });
+}
+
 Sample read_piece(const Pieces& pieces, int64_t index, const TextCodec& codec) {
-  const std::string text = pieces.read(index);
   Sample sample;
-  if (pieces.is_jsonl(index)) {
-    each_line(text, [&](std::string_view line, int64_t offset) {
-      if (line.find_first_not_of(" \t\r") == std::string_view::npos) return;
-      at_place(pieces, index, offset, [&] { add_line(sample, line, codec); });
-    });
-    return sample;
-  }
-  const Piece& piece = pieces[index];
-  try {
-    sample.add(codec.encode(text, piece.starts_document), true);
-  } catch (const InputError&) {
-    // Which line it is: each is valid or invalid by itself.
-    each_line(text, [&](std::string_view line, int64_t offset) {
-      at_place(pieces, index, offset, [&] { codec.encode(line, false); });
-    });
-    throw;
-  }
-  if (!piece.starts_document && !sample.learn.empty()) sample.learn.front() = false;
-  if (piece.ends_document && codec.end_of_text) sample.add({*codec.end_of_text}, true);
+  read_documents(pieces, index, codec,
+                 [&](const Sample& document, int64_t) { sample.add(document); });
   return sample;
 }
 

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
+#include <zlib.h>
 
 #include <fstream>
 #include <map>
@@ -28,6 +29,7 @@ class Data : public testing::Test {
     std::ofstream(folder_ / name, std::ios::binary) << text;
     return folder_ / name;
   }
+  /// A token a byte; {"context", "answer"} is a row, of which the answer is learnt.
   static TextCodec bytes() {
     TextCodec codec;
     codec.encode = [](std::string_view text, bool) {
@@ -35,6 +37,14 @@ class Data : public testing::Test {
       return std::vector<int64_t>(text.begin(), text.end());
     };
     codec.end_of_text = kEnd;
+    codec.row = [encode = codec.encode](const io::Json& row) -> std::vector<Sample> {
+      const io::Fields fields(row, "row");
+      if (fields.string("answer").empty()) return {};
+      Sample sample;
+      sample.add(encode(fields.optional_string("context").value_or(""), false), false);
+      sample.add(encode(fields.string("answer"), false), true);
+      return {sample};
+    };
     return codec;
   }
   static std::string error_of(const Pieces& pieces, const TextCodec& codec) {
@@ -72,23 +82,103 @@ TEST_F(Data, PiecesCoverTheFilesAndEndAtLines) {
   EXPECT_GT(pieces.size(), 20);
 }
 
-TEST_F(Data, OnlyResponsesAndEndsAreLearnt) {
-  TextCodec codec = bytes();
-  codec.chat = [](const io::Json& messages) {
-    std::vector<Turn> turns;
-    for (const auto& m : messages)
-      turns.push_back({m["content"].get<std::string>(), m["role"] == "assistant"});
-    return turns;
-  };
+/// As `gzip` packs it.
+std::string zipped(const std::string& text) {
+  z_stream stream{};
+  deflateInit2(&stream, 6, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY);
+  std::string out(deflateBound(&stream, text.size()), '\0');
+  stream.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(text.data()));
+  stream.avail_in = static_cast<uInt>(text.size());
+  stream.next_out = reinterpret_cast<Bytef*>(out.data());
+  stream.avail_out = static_cast<uInt>(out.size());
+  deflate(&stream, Z_FINISH);
+  out.resize(stream.total_out);
+  deflateEnd(&stream);
+  return out;
+}
+
+std::string text_of(const Pieces& pieces, const TextCodec& codec) {
+  std::string text;
+  for (int64_t i = 0; i < pieces.size(); ++i)
+    read_documents(pieces, i, codec, [&](const Sample& document, int64_t) {
+      text += '|';
+      for (size_t t = 0; t < document.ids.size(); ++t)
+        text += document.ids[t] == kEnd ? '.' : static_cast<char>(document.ids[t]);
+    });
+  return text;
+}
+
+TEST_F(Data, RowsAreDocumentsOfWhichThePartsThatCountAreLearnt) {
   const Pieces pieces({file("d.jsonl",
-                            "{\"prompt\": \"ab\", \"response\": \"c\"}\n\n"
-                            "{\"text\": \"de\"}\n"
-                            "{\"messages\": [{\"role\": \"user\", \"content\": \"f\"}, "
-                            "{\"role\": \"assistant\", \"content\": \"gh\"}]}\n")});
-  const Sample sample = read_piece(pieces, 0, codec);
-  EXPECT_THAT(sample.ids, ElementsAre('a', 'b', 'c', kEnd, 'd', 'e', kEnd, 'f', 'g', 'h'));
-  EXPECT_THAT(sample.learn,
-              ElementsAre(false, false, true, true, true, true, true, false, true, true));
+                            "{\"context\": \"ab\", \"answer\": \"c\"}\r\n\n"
+                            "{\"answer\": \"\"}\n{\"answer\": \"de\"}\n")});
+  const Sample sample = read_piece(pieces, 0, bytes());
+  EXPECT_THAT(sample.ids, ElementsAre('a', 'b', 'c', 'd', 'e'));
+  EXPECT_THAT(sample.learn, ElementsAre(false, false, true, true, true));
+  EXPECT_EQ(sample.learnt(), 3);
+  EXPECT_EQ(text_of(pieces, bytes()), "|abc||de");
+}
+
+TEST_F(Data, FilesAreWhatTheirNamesAndFirstBytesSay) {
+  const std::string rows = "{\"answer\": \"a\"}\n{\"answer\": \"b\"}\n";
+  const std::string array = "\n[ {\"answer\":\n\"a\"},\r\n{\"answer\": \"],[\\\"b\"} ]\n";
+  const std::string bom = "\xEF\xBB\xBF";
+  struct Case {
+    std::string name, bytes, text;
+  };
+  const std::vector<Case> table = {{"a.jsonl", rows, "|a|b"},
+                                   {"a.JSONL", rows, "|a|b"},
+                                   {"a.ndjson", bom + rows, "|a|b"},
+                                   {"a.json", rows, "|a|b"},
+                                   {"a.json", array, "|a|],[\"b"},
+                                   {"a.Json", bom + array, "|a|],[\"b"},
+                                   {"a.json", "{\n  \"answer\": \"a\"\n}\n", "|a"},
+                                   {"a.txt", "one\r\ntwo\rthree", "|one\ntwo\nthree."},
+                                   {"a.txt", bom + "x", "|x."},
+                                   {"a.txt", rows, "|" + rows + "."},
+                                   {"a.md", "{x}", "|{x}."},
+                                   {"a.jsonl.gz", zipped(rows), "|a|b"},
+                                   {"a.json.GZ", zipped(array) + zipped("\n"), "|a|],[\"b"},
+                                   {"a.txt", zipped("plain"), "|plain."},
+                                   {"a.parquet", "PAR1", "|table"},
+                                   {"a.txt", "ARROW1 ", "|table"}};
+  const TableReader tables = [](const fs::path&, const Write& write) {
+    write("{\"answer\": \"table\"}\n");
+  };
+  for (const Case& c : table)
+    EXPECT_EQ(text_of(Pieces({file(c.name, c.bytes)}, 8, tables), bytes()), c.text)
+        << c.name << ": " << c.bytes;
+
+  const std::vector<Case> refused = {
+      {"a.jsonl.gz", rows, "found no gzip data in it"},
+      {"a.gz", zipped(lines(9)).substr(0, 20), "gzip data that end too early"},
+      {"a.gz", "\x1F\x8B no", "found damaged gzip data"},
+      {"a.json", "[]", "found an empty list"},
+      {"a.json", "[{}, ]", "row 2: found \"]\""},
+      {"a.json", "[{} {}]", "row 1: "},
+      {"a.json", "[{}", "row 1: found the end of the file"},
+      {"a.json", "[{}] []", "row 2: found \"[\" after the list"},
+      {"a.json", "[{\"answer\": \"a\"}, {\"answer\": \"a\nb\"}]",
+       "a.json: row 2: JSON: found invalid"},
+      {"a.json", "[{\"answer\": \"a\"}, 1]", "a.json: row 2: JSON: found 1, expected an object"},
+      {"a.data", rows, "found JSON objects in a file of no known kind"},
+      {"a.csv", "a,b", "found a .csv file"},
+      {"a.txt", "PK\x03\x04", "found a zip archive"},
+      {"a.jsonl", "\x28\xB5\x2F\xFD", "found Zstandard data"},
+      {"a.txt", "\xFF\xFEx", "found UTF-16 text"},
+      {"a.txt", std::string("abc\0def", 7), "found binary data (a zero byte)"},
+      {"a.txt", bom, "nothing but a byte order mark"},
+      {"a.txt", "", "found an empty file"},
+      {"a.arrow", "ARROW1", "found a Parquet or Arrow file, expected text or JSON lines"}};
+  for (const Case& c : refused) {
+    std::string error;
+    try {
+      error = error_of(Pieces({file(c.name, c.bytes)}), bytes());
+    } catch (const InputError& found) {
+      error = found.what();
+    }
+    EXPECT_THAT(error, HasSubstr(c.text)) << c.name << ": " << c.bytes;
+  }
 }
 
 TEST_F(Data, TextPiecesDoNotLearnWhatTheyWereCutFrom) {
@@ -101,25 +191,24 @@ TEST_F(Data, TextPiecesDoNotLearnWhatTheyWereCutFrom) {
 }
 
 TEST_F(Data, ErrorsNameFileAndLine) {
-  const std::string good = "{\"text\": \"a\"}\n";
+  const std::string good = "{\"answer\": \"a\"}\n";
   const std::vector<std::pair<std::string, std::string>> table = {
-      {good + "{\"text\": \n", "bad.jsonl:2: "},
-      {good + good + "{\"txt\": \"a\", \"id\": 1}\n", "bad.jsonl:3: found the keys \"txt, id\""},
-      {good + "\n{\"prompt\": \"a\"}\n", "bad.jsonl:3: JSON: response: "},
-      {"{\"text\": 3}\n", "bad.jsonl:1: JSON: text: "},
-      {"[1]\n", "bad.jsonl:1: "},
-      {"{\"messages\": []}\n", "bad.jsonl:1: messages: found a conversation"},
-      {good + "{\"text\": \"\xff\"}", "bad.jsonl:2: "}};
+      {good + "{\"answer\": \n", "bad.jsonl:2: "},
+      {good + "\n{\"other\": \"a\"}\n", "bad.jsonl:3: row: answer: "},
+      {"[1]\n", "bad.jsonl:1: JSON: found [1], expected an object"},
+      {good + "{\"answer\": \"\xff\"}", "bad.jsonl:2: "}};
   for (const auto& [text, expected] : table) {
     const std::string error = error_of(Pieces({file("bad.jsonl", text)}), bytes());
     EXPECT_THAT(error, HasSubstr(expected)) << text;
     EXPECT_EQ(error.find('\n'), std::string::npos);
   }
-  EXPECT_THAT(error_of(Pieces({file("bad.txt", "a\nb\nc\xff\n")}), bytes()),
+  EXPECT_THAT(error_of(Pieces({file("bad.txt", "a\r\nb\nc\xff\n")}), bytes()),
               HasSubstr("bad.txt:3: found invalid UTF-8"));
+  const std::string late = std::string(70000, 'a') + "\n";
+  EXPECT_THAT(error_of(Pieces({file("bad.txt", late + std::string("b\0", 2))}), bytes()),
+              HasSubstr("bad.txt:2: text: found a zero byte"));
   EXPECT_THROW(Pieces({"/nowhere.txt"}), InputError);
-  EXPECT_THROW(Pieces({file("empty.txt", "")}), InputError);
-  EXPECT_THROW(Pieces({file("a.txt.gz", "x")}), InputError);
+  EXPECT_THROW(Pieces(std::vector<fs::path>{}), InputError);
 }
 
 TEST_F(Data, RowsFollowTheirStreamAndAnEpochSeesEveryPieceOnce) {
@@ -149,8 +238,8 @@ TEST_F(Data, RowsFollowTheirStreamAndAnEpochSeesEveryPieceOnce) {
 }
 
 TEST_F(Data, ARestoredPositionGoesOnWithTheSameBatches) {
-  const std::string json = "{\"text\": \"word\"}\n\n{\"text\": \"\"}\n";
-  const Pieces pieces({file("a.txt", lines(100)), file("b.jsonl", json)}, 40);
+  const std::string json = "{\"answer\": \"word\"}\n\n{\"answer\": \"\"}\n";
+  const Pieces pieces({file("a.txt", lines(100)), file("b.jsonl.gz", zipped(json))}, 40);
   const TextCodec codec = bytes();
   for (const int64_t length : {5, 100}) {  // rows shorter and longer than a piece
     Loader loader(pieces, codec, 2, length, 3);
@@ -174,7 +263,24 @@ TEST_F(Data, ValidationRowsAreTheBeginningInOrder) {
   EXPECT_TRUE(rows.tokens.equal(at::tensor({97, 98, 99, 100, 101, 102}, at::kLong).view({2, 3})));
   EXPECT_TRUE(rows.learn.all().item<bool>());
   EXPECT_EQ(rows.selected().numel(), 6);
-  EXPECT_EQ(first_rows(pieces, bytes(), 40, 40).count(), 1);  // shorter than a row: repeated
+  EXPECT_EQ(rows.padding, 0);
+
+  // All of it, in rows of at most so many: 10 letters and the end make 10 positions.
+  for (const auto& [length, most, sizes, padding] : {std::tuple{40, 40, std::pair{1, 10}, 0},
+                                                     {64, 4, {1, 4}, 0},
+                                                     {4, 100, {3, 4}, 2},
+                                                     {4, 7, {2, 4}, 1},
+                                                     {10, 10, {1, 10}, 0}}) {
+    const Rows found = first_rows(pieces, bytes(), length, most);
+    EXPECT_EQ(found.tokens.sizes(), (std::vector<int64_t>{sizes.first, sizes.second}));
+    EXPECT_EQ(found.padding, padding);
+    EXPECT_EQ(found.learn.sum().item<int64_t>(), std::min(most, 10));
+    EXPECT_EQ(found.slice(0, sizes.first).padding, padding);
+  }
+  EXPECT_EQ(first_rows(pieces, bytes(), 4, 100).slice(0, 2).padding, 0);
+  TextCodec endless = bytes();
+  endless.end_of_text.reset();
+  EXPECT_THROW(first_rows(Pieces({file("b.txt", "x")}), endless, 4, 100), InputError);
 }
 
 }  // namespace

@@ -50,6 +50,24 @@ TEST(Evaluate, EqualsThePlainFigures) {
   }
 }
 
+TEST(Evaluate, PaddingCountsForNothing) {
+  const auto model = model::load_model(golden_directory("deepseek_v2"), at::kFloat);
+  const int64_t depth = model.config.depth();
+  const Subject student{model, {.connectivity = variant("farskip", depth)}};
+  const Subject teacher{model, {.connectivity = variant("regular", depth)}};
+  const Rows rows = rows_of(golden_values("deepseek_v2").at("tokens")).slice(0, 1);
+  const auto longer = [](const at::Tensor& t, int64_t with) {
+    return at::cat({t, at::full({1, 6}, with, t.options())}, 1);
+  };
+  const Rows padded{longer(rows.tokens, 3), longer(rows.targets, 3), longer(rows.learn, 0), 6};
+  const auto expected = evaluate(student, &teacher, rows),
+             found = evaluate(student, &teacher, padded);
+  EXPECT_EQ(found.tokens, expected.tokens);
+  EXPECT_NEAR(found.loss, expected.loss, 1e-6);
+  EXPECT_NEAR(*found.kl, *expected.kl, 1e-6);
+  EXPECT_NEAR(found.mean_router_agreement(), expected.mean_router_agreement(), 1e-9);
+}
+
 TEST(Evaluate, RefusesATeacherOfAnotherShape) {
   const auto model = model::load_model(golden_directory("deepseek_v2"), at::kFloat);
   const auto other = model::load_model(golden_directory("qwen3_moe_dense_middle"), at::kFloat);
