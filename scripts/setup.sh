@@ -12,6 +12,7 @@ NUMPY=numpy
 # What src/text runs (the build reads this line; pyarrow is for Parquet files as training data).
 TEXT=(tokenizers==0.22.2 jinja2==3.1.6 tiktoken==0.14.0 pyarrow==26.0.1)
 ORACLE=(transformers==4.57.6 safetensors openai==3.57.0 lm_eval==0.4.13 aiohttp tenacity)
+ORACLE5=(transformers==5.24.0 tokenizers==0.23.3 huggingface_hub==2.4.0)  # in a second environment, .venv-oracle5
 
 say() { echo "-- $*"; }
 fail() { echo "$(basename "$0"): $*" >&2; exit 1; }
@@ -47,7 +48,7 @@ system_packages() {
   apt_install "${packages[@]}"
 }
 
-has_python_packages() {  # has_python_packages NAME[==VERSION]...
+has_python_packages() {  # has_python_packages NAME[==VERSION]..., of the environment that $PYTHON is of
   "$PYTHON" - "$@" <<'PY' 2>/dev/null
 import sys
 from importlib.metadata import version
@@ -59,8 +60,9 @@ PY
 
 pip_install() {
   has_python_packages "$@" && return
-  [ -n "$OFFLINE" ] && fail "Python packages missing from .venv and --offline given: $*"
-  say "installing into .venv: $*"
+  local environment; environment=$(basename "$(dirname "$(dirname "$PYTHON")")")
+  [ -n "$OFFLINE" ] && fail "Python packages missing from $environment and --offline given: $*"
+  say "installing into $environment: $*"
   local log; log=$(mktemp)
   "$PYTHON" -m pip install --quiet --disable-pip-version-check "$@" >"$log" 2>&1 && { rm -f "$log"; return; }
   tail -n 1 "$log" >&2
@@ -76,6 +78,14 @@ python_environment() {
 
 oracle_packages() {  # what the checks against transformers need
   pip_install "${ORACLE[@]}" || fail "pip could not install ${ORACLE[*]}; ./test --no-oracle goes without"
+}
+
+oracle5_packages() {  # the same for transformers 5: an environment of its own that sees what it does not hold itself in .venv
+  local own=$ROOT/.venv-oracle5 shared
+  [ -x "$own/bin/python" ] || { say "making .venv-oracle5"; python3 -m venv "$own" || fail "python3 -m venv .venv-oracle5 failed"; }
+  shared=$("$PYTHON" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+  echo "$shared" >"$(PYTHON=$own/bin/python; "$PYTHON" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/shared.pth"
+  PYTHON=$own/bin/python pip_install "${ORACLE5[@]}" || fail "pip could not install ${ORACLE5[*]}; ./test goes without transformers 5"
 }
 
 build() {  # build [TARGET...]

@@ -22,8 +22,8 @@ try:
 except ImportError as missing:
     print(f"check_lm_eval: skipped: {missing}; .venv/bin/pip install lm_eval==0.4.13 aiohttp tenacity")
     sys.exit(77)
+import reference
 import torch
-from transformers import AutoModelForCausalLM
 
 TASKS = check_serve.ROOT / "examples" / "lm_eval"
 LIMIT = check_serve.LIMIT
@@ -74,7 +74,7 @@ def main():
     bad = 0
     with tempfile.TemporaryDirectory() as scratch:
         check_serve.make_model(Path(scratch))
-        model = AutoModelForCausalLM.from_pretrained(scratch, dtype=torch.float32, attn_implementation="eager").eval()
+        model = reference.load(scratch)
         with check_serve.Server(given.binary, scratch) as server:
             samples, client = evaluate(server, given.limit)
             for task, found in samples.items():

@@ -1,11 +1,13 @@
-"""Holds the built program against transformers and against the plain implementation, live, on random checkpoints whose
-every size and switch is drawn from a seed. Prints a table; ends with 1 if anything differs, with 77 without transformers.
+"""Holds the built program against transformers (that of the Python which runs this: 4.57.6 or 5.24.0) and against the plain
+implementation, live, on random checkpoints whose every size and switch is drawn from a seed. Prints a table; ends with 1 if
+anything differs, with 77 without transformers.
 
     .venv/bin/python scripts/oracle/check_parity.py [--quick] [--seeds N] [--first-seed N] [--family F] [--binary B]
 
 float32, for each family and seed (errors are fractions of the compared tensor's standard deviation; limit 1e-4, and every
 arg-max equal), over the tokens that no expert choice nearer to a tie than 3e-5 can have reached:
     regular logits against transformers (patched, see reference.py) and plain.py; x_0..x_L, each, against plain.py;
+    regular logits of the same checkpoint as transformers' save_pretrained writes it (config.json in that version's words);
     the same for every other connectivity, over all layers, over a random range, and as stamped into config.json;
     a greedy continuation of 12 tokens; loss and gradients of KL, cross entropy and KL + hidden L2 (limit 3e-4 of each
     gradient's maximum).
@@ -119,6 +121,12 @@ def stamp(directory, config, pick):
     return keys
 
 
+def rename_class(directory, architectures):
+    """save_pretrained names the class that ran; DeepSeek-V3's stands in for Instella-MoE's."""
+    config = json.loads((directory / "config.json").read_text())
+    (directory / "config.json").write_text(json.dumps(config | {"architectures": architectures}, indent=2))
+
+
 def check_generation(table, what, farskip, directory, model, seed, connectivity):
     ends = torch.tensor(model.config["eos_token_id"]).flatten()
     for attempt in range(20):
@@ -188,8 +196,13 @@ def check(table, farskip, family, seed, directory, quick, parts):
     float32 = ["--dtype", "float32"]
     with torch.no_grad():
         if "logits" in parts:
-            compare_logits(table, f"{what} regular", farskip.logits(directory, tokens, "--connectivity", "regular", *float32),
-                           model.forward(tokens, "regular"), reference.load(directory)(tokens).logits)
+            theirs = reference.load(directory)
+            expected = model.forward(tokens, "regular"), theirs(tokens).logits
+            compare_logits(table, f"{what} regular", farskip.logits(directory, tokens, "--connectivity", "regular", *float32), *expected)
+            saved = directory / f"saved by {reference.__version__}"
+            theirs.save_pretrained(saved)
+            rename_class(saved, config["architectures"])
+            compare_logits(table, f"{what} {saved.name}", farskip.logits(saved, tokens, *float32), *expected)
             for name, layers in variants(config, pick, quick):
                 options = ["--connectivity", name, *(["--layers", layers] if layers else [])]
                 compare_logits(table, f"{what} {name} {layers or ''}", farskip.logits(directory, tokens, *options, *float32),

@@ -20,7 +20,6 @@ from pathlib import Path
 try:
     import openai
     import reference
-    from transformers import AutoModelForCausalLM
 except ImportError as missing:
     print(f"check_serve: skipped: {missing}; .venv/bin/pip install openai==3.57.0 transformers==4.57.6 tokenizers==0.22.2 safetensors")
     sys.exit(77)
@@ -161,7 +160,7 @@ def main():
     bad = 0
     with tempfile.TemporaryDirectory() as scratch:
         make_model(Path(scratch))
-        model = AutoModelForCausalLM.from_pretrained(scratch, dtype=torch.float32, attn_implementation="eager").eval()
+        model = reference.load(scratch)
         with Server(binary, scratch) as server:
             for check in (check_completions, check_chats, check_errors, check_likelihoods, check_greedy):
                 try:

@@ -1,12 +1,13 @@
-"""transformers 4.57.6 as reference, patched where it differs from the code that ships with the real checkpoints; and
-random checkpoints made with it.
+"""transformers as reference (4.57.6 or 5.24.0, whichever runs this), patched where it differs from the code that ships with
+the real checkpoints; and random checkpoints made with it.
 
 Patches, each a difference that changes numbers:
-- DeepSeek-V2 forgets YaRN's mscale_all_dim in the softmax scale;
+- DeepSeek-V2 forgets YaRN's mscale_all_dim in the softmax scale (4.57);
 - DeepSeek-V2 ignores norm_topk_prob (weights are normalised, and then not multiplied by routed_scaling_factor);
-- DeepSeek-V3 masks the groups not chosen with 0 instead of -inf;
+- DeepSeek-V3 masks the groups not chosen with 0 instead of -inf (4.57);
 - DeepSeek-V2 cannot rotate float32 keys whose latent rank is odd;
 - DeepSeek-V2 and V3 ignore moe_layer_freq, and neither runs without shared experts;
+- DeepSeek-V2 refuses a hidden size that its heads do not divide, though nothing needs it (5.x);
 - Instella-MoE has no class: it is DeepSeek-V3 with a gate on the attention output.
 """
 import functools
@@ -17,11 +18,16 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, logging
+from transformers import AutoConfig, AutoModelForCausalLM, __version__, logging
 from transformers.models.deepseek_v2 import modeling_deepseek_v2 as v2
 from transformers.models.deepseek_v3 import modeling_deepseek_v3 as v3
 
+FIVE = int(__version__.split(".")[0]) >= 5  # experts are fused in memory, configurations are checked by their types
+V2MoE = v2.DeepseekV2Moe if FIVE else v2.DeepseekV2MoE
+V2Router = v2.DeepseekV2TopkRouter if FIVE else v2.DeepseekV2MoEGate
+
 logging.set_verbosity_error()
+logging.disable_progress_bar()
 warnings.filterwarnings("ignore", "Initializing zero-element tensors")  # models without shared experts
 
 
@@ -38,28 +44,37 @@ def after(cls, method):
     return patch
 
 
-@after(v2.DeepseekV2Attention, "__init__")
-def _softmax_scale(self, _, config, layer_idx=None):
-    scaling = config.rope_scaling or {}
-    if scaling.get("mscale_all_dim"):
-        self.scaling *= v3.yarn_get_mscale(scaling["factor"], scaling["mscale_all_dim"]) ** 2
+@after(V2Router, "__init__")
+def _remember_normalisation(self, _, config):
+    self.norm_topk_prob = config.norm_topk_prob
 
 
-@after(v2.DeepseekV2MoEGate, "forward")
+@after(V2Router, "forward")
 def _normalised_weights(self, routing, hidden_states):
-    indices, weights = routing
-    return indices, weights / weights.sum(-1, keepdim=True) if self.norm_topk_prob else weights
+    """4.57 returns (indices, weights), 5.x (logits, weights, indices)."""
+    first, weights, *last = routing
+    return first, weights / weights.sum(-1, keepdim=True) if self.norm_topk_prob else weights, *last
 
 
-def _topk_indices(self, scores):
-    choice = scores.view(-1, self.n_group, self.n_routed_experts // self.n_group)
-    choice = choice + self.e_score_correction_bias.view(self.n_group, -1)
-    kept = choice.topk(2, dim=-1)[0].sum(-1).topk(self.topk_group, dim=-1)[1]
-    mask = torch.full(choice.shape[:2], float("-inf")).scatter(1, kept, 0.0)
-    return (choice + mask.unsqueeze(-1)).flatten(1).topk(self.top_k, dim=-1, sorted=False)[1]
+if FIVE:
+    v2.DeepseekV2Config.__class_validators__ = [
+        check for check in v2.DeepseekV2Config.__class_validators__ if check.__name__ != "validate_architecture"]
+else:
+    @after(v2.DeepseekV2Attention, "__init__")
+    def _softmax_scale(self, _, config, layer_idx=None):
+        scaling = config.rope_scaling or {}
+        if scaling.get("mscale_all_dim"):
+            self.scaling *= v3.yarn_get_mscale(scaling["factor"], scaling["mscale_all_dim"]) ** 2
 
+    @torch.no_grad()
+    def _topk_indices(self, scores):
+        choice = scores.view(-1, self.n_group, self.n_routed_experts // self.n_group)
+        choice = choice + self.e_score_correction_bias.view(self.n_group, -1)
+        kept = choice.topk(2, dim=-1)[0].sum(-1).topk(self.topk_group, dim=-1)[1]
+        mask = torch.full(choice.shape[:2], float("-inf")).scatter(1, kept, 0.0)
+        return (choice + mask.unsqueeze(-1)).flatten(1).topk(self.top_k, dim=-1, sorted=False)[1]
 
-v3.DeepseekV3TopkRouter.get_topk_indices = torch.no_grad()(_topk_indices)
+    v3.DeepseekV3TopkRouter.get_topk_indices = _topk_indices
 
 
 rotate = v2.apply_rotary_emb
@@ -71,7 +86,7 @@ class Nothing(nn.Module):
         return torch.zeros_like(x)
 
 
-for moe in (v2.DeepseekV2MoE, v3.DeepseekV3MoE):
+for moe in (V2MoE, v3.DeepseekV3MoE):
     @after(moe, "__init__")
     def _no_shared_experts(self, _, config):
         if not config.n_shared_experts:
@@ -93,14 +108,38 @@ def _gate(self, _, config, layer_idx):
             self, "gate_value", self.gate_proj(kwargs["hidden_states"])), with_kwargs=True)
 
 
+def read_config(directory):
+    """config.json, without the null for no shared experts that 5.x refuses."""
+    given = json.loads((Path(directory) / "config.json").read_text())
+    if FIVE and given.get("n_shared_experts", 0) is None:
+        given["n_shared_experts"] = 0
+    return AutoConfig.for_model(**given)
+
+
 def load(directory, dtype=torch.float32):
     """The checkpoint in (patched) transformers, always with regular connectivity."""
-    return AutoModelForCausalLM.from_pretrained(directory, dtype=dtype, attn_implementation="eager").eval()
+    plain_experts = {"experts_implementation": "eager"} if FIVE else {}  # the grouped ones want sizes divisible by 4
+    return AutoModelForCausalLM.from_pretrained(directory, config=read_config(directory), dtype=dtype,
+                                                attn_implementation="eager", **plain_experts).eval()
 
 
-def randomise(model, generator):
-    """Weights whose routing is rarely near a tie and whose logits vary; norms, biases and corrections not trivial."""
+def stored_state(model):
+    """Its tensors under the names that the hub's files have: one matrix an expert."""
+    state = {}
     for name, t in model.state_dict().items():
+        head, fused, part = name.partition(".experts.")
+        if part not in ("gate_up_proj", "down_proj"):
+            state[name] = t
+            continue
+        for expert, matrix in enumerate(t):
+            parts = {"down_proj": matrix} if part == "down_proj" else dict(zip(("gate_proj", "up_proj"), matrix.chunk(2)))
+            state |= {f"{head}{fused}{expert}.{key}.weight": value for key, value in parts.items()}
+    return state
+
+
+def randomise(state, generator):
+    """Weights whose routing is rarely near a tie and whose logits vary; norms, biases and corrections not trivial."""
+    for name, t in state.items():
         noise = torch.randn(t.shape, generator=generator)
         if name.endswith("correction_bias"):
             t.copy_(0.1 * noise)
@@ -120,9 +159,9 @@ def make_checkpoint(directory, config, seed, shards=1):
     (directory / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(directory))
-        randomise(model, generator)
-    tensors = {name: t.contiguous() for name, t in model.state_dict().items()}
+        state = stored_state(AutoModelForCausalLM.from_config(read_config(directory)))
+        randomise(state, generator)
+    tensors = {name: t.contiguous() for name, t in state.items()}
     if config.get("tie_word_embeddings"):
         del tensors["lm_head.weight"]
     hidden, extra = config["hidden_size"], f"model.layers.{config['num_hidden_layers']}."

@@ -87,16 +87,19 @@ std::string TextStream::push(int64_t id) {
   ids_.push_back(id);
   const std::string text = text_from(begin_);
   if (text.ends_with("\uFFFD")) return "";  // maybe a character that the next token ends
-  std::string piece = text.substr(told_);
-  // The next token's text depends on the one before it, not on more.
-  begin_ = ids_.size() - 1;
+  std::string piece = text.size() > told_ ? text.substr(told_) : "";
+  // The next text depends on the piece before it, not on more: on the whole piece, which may be
+  // several tokens that are bytes of one character.
+  begin_ = end_;
+  end_ = ids_.size();
   told_ = text_from(begin_).size();
   return piece;
 }
 
 std::string TextStream::finish() {
   if (tokenizer_.data_->joins) return text_.finish();
-  return ids_.empty() ? "" : text_from(begin_).substr(told_);
+  const std::string text = text_from(begin_);
+  return text.size() > told_ ? text.substr(told_) : "";
 }
 
 std::string TextStream::text_from(size_t begin) const {

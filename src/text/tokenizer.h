@@ -81,7 +81,8 @@ class TextStream {
   io::LossyUtf8 text_;  ///< where tokens are bytes that follow one another
   /// Where they are not, all ids are decoded from `begin_` on, and what is new is told.
   std::vector<int64_t> ids_;
-  size_t begin_ = 0, told_ = 0;
+  size_t begin_ = 0, end_ = 0;  ///< the ids of the piece that was told last
+  size_t told_ = 0;             ///< bytes of it
 };
 
 }  // namespace farskip::text
