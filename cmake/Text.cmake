@@ -17,7 +17,10 @@ add_library(farskip::text ALIAS farskip_text)
 target_link_libraries(farskip_text PUBLIC farskip ${Python3_LIBRARIES})
 target_link_options(farskip_text INTERFACE -Wl,-rpath,${Python3_LIBRARY_DIRS})
 target_include_directories(farskip_text SYSTEM PRIVATE ${FARSKIP_PYBIND11} ${Python3_INCLUDE_DIRS})
-farskip_embed(farskip_text src/text/hub_text.py kHubText)
+farskip_embed(farskip_text src/text/hub_settings.py kHubSettings)
+farskip_embed(farskip_text src/text/hub_tables.py kHubTables)
+farskip_embed(farskip_text src/text/hub_templates.py kHubTemplates)
+farskip_embed(farskip_text src/text/hub_tokenizers.py kHubTokenizers)
 set_source_files_properties(${PROJECT_SOURCE_DIR}/src/text/hub.cpp PROPERTIES SKIP_PRECOMPILE_HEADERS ON
   COMPILE_OPTIONS -fvisibility=hidden
   COMPILE_DEFINITIONS "FARSKIP_PYTHON_EXECUTABLE=\"${FARSKIP_PYTHON}\";FARSKIP_TEXT_PACKAGES=\"${packages}\"")

@@ -7,12 +7,12 @@ Tokenizers: synthetic ones of every kind (synthetic_tokenizers.py), those of tes
 (as they are downloaded), each on `--strings` hard strings with and without special tokens; around some vocabularies every
 tokenizer_config.json, special_tokens_map.json and config.json of text_cases.folders (with transformers 5 those that it reads as
 4.57 does, see text_cases.same_in_transformers5). Templates: tests/data's, and every .jinja
-below --templates, each with all conversations of text_cases. --module asks src/text/hub_text.py itself, without the program.
+below --templates, each with all conversations of text_cases. --module asks src/text/hub_*.py themselves, without the program.
 """
 import argparse
 import collections
 import gzip
-import importlib.util
+import importlib
 import json
 import os
 import subprocess
@@ -79,16 +79,16 @@ class Worker:
 
 
 class Module:
-    """The same by the module that the program embeds."""
+    """The same by the modules that the program embeds."""
 
     def __init__(self, path):
-        spec = importlib.util.spec_from_file_location("hub_text", path)
-        self.module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(self.module)
+        sys.path.insert(0, path)
+        self.tokenizers = importlib.import_module("hub_tokenizers")
+        self.templates_module = importlib.import_module("hub_templates")
 
     def open(self, directory):
         try:
-            self.tokenizer = self.module.Tokenizer(str(directory))
+            self.tokenizer = self.tokenizers.Tokenizer(str(directory))
         except ValueError as error:
             raise Refused(str(error)) from None
 
@@ -99,7 +99,7 @@ class Module:
         return [self.tokenizer.decode(row, skip) for row in rows]
 
     def template(self, directory, source):
-        self.templates = self.module.Templates(str(directory), source, "template")
+        self.templates = self.templates_module.Templates(str(directory), source, "template")
 
     def render(self, conversation):
         try:
@@ -324,7 +324,7 @@ def main():
     parser.add_argument("--parts", default="tokenizers,variants,tiktoken,templates", help="comma-separated choice of the checks")
     parser.add_argument("--show", type=int, default=20, help="differences to show of each kind")
     parser.add_argument("--worker", default=ROOT / "build/tests/text_worker", help="the program that answers")
-    parser.add_argument("--module", help="hub_text.py, to be asked instead of a program")
+    parser.add_argument("--module", help="src/text, whose hub_*.py are asked instead of a program")
     given = parser.parse_args()
     report, parts = Report(given.show), given.parts.split(",")
     ours = Module(given.module) if given.module else Worker(given.worker)

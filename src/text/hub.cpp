@@ -8,7 +8,11 @@
 #include <functional>
 
 #include "text/chat_template.h"
-#include "text/hub_text.h"  // hub_text.py as a string, made by cmake/Embed.cmake
+// The modules as strings, made by cmake/Embed.cmake.
+#include "text/hub_settings.h"
+#include "text/hub_tables.h"
+#include "text/hub_templates.h"
+#include "text/hub_tokenizers.h"
 #include "text/tables.h"
 #include "text/tokenizer.h"
 #include "util/error.h"
@@ -65,7 +69,7 @@ class Interpreter {
   auto call(Body body) const {
     const py::gil_scoped_acquire lock;
     try {
-      return body(*module_);
+      return body();
     } catch (const py::error_already_set& error) {
       rethrow(error, executable_);
     }
@@ -84,19 +88,25 @@ class Interpreter {
                        "), expected Python " + std::to_string(PY_MAJOR_VERSION) + "." +
                        std::to_string(PY_MINOR_VERSION));
     }
-    // Not destroyed, as the interpreter is not.
-    module_ = new py::dict;
-    (*module_)["__name__"] = "hub_text";
     try {
-      py::exec(kHubText, *module_);
+      load("hub_settings", kHubSettings);
+      load("hub_tokenizers", kHubTokenizers);
+      load("hub_templates", kHubTemplates);
+      load("hub_tables", kHubTables);
     } catch (const py::error_already_set& error) {
       rethrow(error, executable_);
     }
     PyEval_SaveThread();
   }
 
+  /// A module that those after it may import.
+  static void load(const char* name, const char* source) {
+    const auto module = py::module_::import("types").attr("ModuleType")(name);
+    py::module_::import("sys").attr("modules")[name] = module;
+    py::exec(source, module.attr("__dict__"));
+  }
+
   std::string executable_;
-  py::dict* module_ = nullptr;
 };
 
 /// An object of Python's, let go of under the lock.
@@ -114,27 +124,28 @@ class Held {
   template <class Result, class... Arguments>
   Result call(const char* name, const Arguments&... arguments) const {
     return Interpreter::get().call(
-        [&](py::dict&) { return object_.attr(name)(arguments...).template cast<Result>(); });
+        [&] { return object_.attr(name)(arguments...).template cast<Result>(); });
   }
   template <class Result>
   Result value(const char* name) const {
-    return Interpreter::get().call(
-        [&](py::dict&) { return object_.attr(name).template cast<Result>(); });
+    return Interpreter::get().call([&] { return object_.attr(name).template cast<Result>(); });
   }
 
  private:
   py::object object_;
 };
 
+/// An object of class `name` of a module.
 template <class... Arguments>
-std::unique_ptr<Held> make(const char* name, const Arguments&... arguments) {
+std::unique_ptr<Held> make(const char* module, const char* name, const Arguments&... arguments) {
   return Interpreter::get().call(
-      [&](py::dict& module) { return std::make_unique<Held>(module[name](arguments...)); });
+      [&] { return std::make_unique<Held>(py::module_::import(module).attr(name)(arguments...)); });
 }
 
 class PythonTokenizer final : public HubTokenizer {
  public:
-  explicit PythonTokenizer(const std::string& directory) : python_(make("Tokenizer", directory)) {}
+  explicit PythonTokenizer(const std::string& directory)
+      : python_(make("hub_tokenizers", "Tokenizer", directory)) {}
 
   std::vector<int64_t> encode(std::string_view text, bool add_special_tokens) const override {
     return python_->call<std::vector<int64_t>>("encode", text, add_special_tokens);
@@ -170,7 +181,7 @@ class PythonTemplates final : public HubTemplates {
  public:
   PythonTemplates(const std::string& directory, const std::optional<std::string>& source,
                   const std::string& name)
-      : python_(make("Templates", directory, source, name)) {}
+      : python_(make("hub_templates", "Templates", directory, source, name)) {}
 
   std::optional<std::string> source() const {
     return python_->call<std::optional<std::string>>("choose", /*tools=*/false);
@@ -202,7 +213,7 @@ std::optional<ChatTemplate> ChatTemplate::open(const std::filesystem::path& mode
 }
 
 void read_table(const std::filesystem::path& path, const train::Write& write) {
-  const auto table = make("Table", path.string());
+  const auto table = make("hub_tables", "Table", path.string());
   for (;;) {
     const auto lines = table->call<std::string>("read");
     if (lines.empty()) return;
