@@ -8,16 +8,15 @@
 #include <functional>
 
 #include "text/chat_template.h"
-// The modules as strings, made by cmake/Embed.cmake.
-#include "text/hub_settings.h"
-#include "text/hub_tables.h"
-#include "text/hub_templates.h"
-#include "text/hub_tokenizers.h"
 #include "text/tables.h"
 #include "text/tokenizer.h"
 #include "util/error.h"
 
 namespace farskip::text {
+
+// The hub_*.py beside this file (cmake/EmbedText.cmake).
+extern const char kHubSettings[], kHubTokenizers[], kHubTemplates[], kHubTables[];
+
 namespace {
 
 namespace py = pybind11;
