@@ -112,7 +112,8 @@ ROWS = [
     ("v3", NOTHING, {"model_type": ABSENT}, "same", NOTHING),
     *[("v2", NOTHING, {key: ABSENT}, "same", None)
       for key in ("n_group", "topk_group", "topk_method", "norm_topk_prob", "routed_scaling_factor", "n_shared_experts",
-                  "num_key_value_heads", "first_k_dense_replace", "architectures", "scoring_func", "max_position_embeddings")],
+                  "num_key_value_heads", "first_k_dense_replace", "architectures", "scoring_func", "max_position_embeddings",
+                  "intermediate_size")],
     ("v2", {"q_lora_rank": 1536}, {"q_lora_rank": ABSENT}, "same", None),
     ("qwen", {"head_dim": 4}, {"head_dim": ABSENT}, "same", None),
     *[("qwen", NOTHING, {key: ABSENT}, "same", None)

@@ -26,7 +26,7 @@ std::string supported(const io::Json& values) {
 const FieldTable& common_fields() {
   static const FieldTable table = {
       read("vocab_size"), read("hidden_size"), read("num_hidden_layers"),
-      read("num_attention_heads"), read("intermediate_size"), read("moe_intermediate_size"),
+      read("num_attention_heads"), read("moe_intermediate_size"),
       read("rms_norm_eps", 1e-6), read("tie_word_embeddings", false),
       defaulted("initializer_range", 0.02), read("torch_dtype"), read("dtype"),
       read("eos_token_id"), read("bos_token_id"), read("pad_token_id"),
