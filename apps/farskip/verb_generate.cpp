@@ -112,12 +112,17 @@ void take_defaults(const CLI::App& verb, const model::GenerationDefaults& defaul
     generate.max_length = defaults.max_length;
 }
 
-/// What ends an output: the model's own end tokens, whatever --generation-config says, and those
-/// that are asked for.
+/// What ends an output: the model's own end tokens, whatever --generation-config says, the
+/// tokenizer's, and those that are asked for.
 std::vector<int64_t> stop_tokens(const Options& options, const model::ModelConfig& config,
-                                 const model::GenerationDefaults& defaults) {
-  auto tokens =
-      options.ignore_eos ? std::vector<int64_t>{} : model::end_tokens(config.eos_tokens, defaults);
+                                 const model::GenerationDefaults& defaults,
+                                 const text::Tokenizer* tokenizer) {
+  std::vector<int64_t> tokens;
+  if (!options.ignore_eos) {
+    tokens = model::end_tokens(config.eos_tokens, defaults);
+    if (tokenizer)
+      if (const auto end = tokenizer->special_id("eos_token")) tokens.push_back(*end);
+  }
   for (const int64_t token : options.stop_token_ids) {
     util::require(token >= 0 && token < config.vocabulary, "--stop-token-ids", token,
                   util::concat("0 to ", config.vocabulary - 1));
@@ -141,7 +146,6 @@ void run(const CLI::App& verb, Options& options) {
   const model::ModelConfig config = model::read_config(options.model + "/config.json");
   options.generate.connectivity = options.run.resolve(config);
   const auto defaults = model::read_generation_defaults(options.model, config.vocabulary);
-  options.generate.stop_tokens = stop_tokens(options, config, defaults);
   if (options.generation_config == "auto") {
     take_defaults(verb, defaults, options.generate);
     if (ranks.leads()) show_notes(defaults.notes);
@@ -155,6 +159,8 @@ void run(const CLI::App& verb, Options& options) {
   std::optional<text::Tokenizer> tokenizer;
   if (text::Tokenizer::exists(options.model) || !options.prompts.empty() || !options.stops.empty())
     tokenizer = text::Tokenizer::open(options.model);
+  const text::Tokenizer* reader = tokenizer ? &*tokenizer : nullptr;
+  options.generate.stop_tokens = stop_tokens(options, config, defaults, reader);
 
   std::vector<std::vector<int64_t>> prompts;
   for (const std::string& text : options.prompt_tokens) prompts.push_back(parse_tokens(text));
@@ -165,7 +171,6 @@ void run(const CLI::App& verb, Options& options) {
   if (!ranks.replicated()) options.generate.group = ranks.grid.world;
   // Several that come at once are shown one after the other, in the end.
   const bool shows = !options.json && ranks.leads(), streams = shows && prompts.size() == 1;
-  const text::Tokenizer* reader = tokenizer ? &*tokenizer : nullptr;
   std::vector<Output> outputs(prompts.size(), {reader, options, streams});
   const auto generated =
       engine::generate(model, prompts, options.generate,

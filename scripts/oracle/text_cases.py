@@ -141,12 +141,15 @@ def same_in_transformers5(files):
     - the class is one that 5 builds anew around the vocabulary (Llama, Qwen2, GPT-2, GPT-NeoX, Gemma, Cohere), with its own
       pre-tokenizer and normaliser in place of the file's, or is looked up by the model_type;
     - add_prefix_space is set for a generic class: 5 ignores it;
+    - clean_up_tokenization_spaces is true and the model BPE: 5 ignores it, since text is lost;
     - a key ends in _token that is no special token's name: 5 takes it for one.
     The class TokenizersBackend is 5's own: there 5 is right, with add_bos_token too."""
     config = files.get("tokenizer_config.json", {})
     if config.get("tokenizer_class") == "TokenizersBackend":
         return True
     plain = config.get("tokenizer_class") == "PreTrainedTokenizerFast"
+    if config.get("clean_up_tokenization_spaces"):
+        return False
     return plain and not config.keys() & {"add_bos_token", "add_eos_token", "add_prefix_space", "image_token"}
 
 
