@@ -49,7 +49,7 @@ std::map<std::string, at::Tensor> tensors_of(const io::Checkpoint& checkpoint,
   std::map<std::string, at::Tensor> found;
   for (const model::Binding& binding : bindings)
     for (const model::Piece& piece : binding.pieces)
-      found.emplace(piece.name, checkpoint.require(piece.name, piece.shape));
+      found.emplace(piece.name, model::read_piece(checkpoint, binding, piece));
   for (const std::string& name : model::unused_tensors(bindings, config, checkpoint.names()))
     found.emplace(name, checkpoint.tensor(name));
   return found;
@@ -83,20 +83,22 @@ void run(const CLI::App& verb, const Options& options) {
   std::error_code missing;
   if (fs::equivalent(source, out, missing))
     throw InputError("--out: found the folder of MODEL itself, expected another");
-  const auto checkpoint = io::Checkpoint::open(source);
+  const auto checkpoint = model::open_checkpoint(source);
   const model::ModelConfig config = model::read_config(source / "config.json");
   const model::Connectivity connectivity = connectivity_of(verb, options, config, form);
   const forms::Description described =
       forms::describe(config, connectivity, form, {.auto_map = !options.no_auto_map});
   const auto tensors = tensors_of(checkpoint, config);
 
-  const auto note = [](const std::string& text) { std::cerr << "farskip: note: " << text << "\n"; };
+  std::vector<std::string> notes = config.notes;
+  notes.insert(notes.end(), checkpoint.notes().begin(), checkpoint.notes().end());
   const std::string before = config.connectivity.describe(), after = connectivity.describe();
   if (before != after)
-    note("MODEL computes " + before + ", what is written " + after +
-         ": another function of the same weights, which costs quality until they are trained for "
-         "it (`farskip distill`)");
-  for (const std::string& line : described.notes) note(line);
+    notes.push_back("MODEL computes " + before + ", what is written " + after +
+                    ": another function of the same weights, which costs quality until they are "
+                    "trained for it (`farskip distill`)");
+  notes.insert(notes.end(), described.notes.begin(), described.notes.end());
+  show_notes(notes);
   write(tensors, source, out, described);
   std::cout << options.out << ": " << described.config["architectures"][0].get<std::string>()
             << ", " << after << "\n";

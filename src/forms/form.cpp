@@ -114,8 +114,38 @@ int64_t leading_dense_layers(const ModelConfig& config) {
   return dense;
 }
 
+/// Fields that transformers 5 wants to be integers, which some files write as 64.0.
+constexpr const char* kWhole[] = {"vocab_size",
+                                  "hidden_size",
+                                  "num_hidden_layers",
+                                  "intermediate_size",
+                                  "moe_intermediate_size",
+                                  "num_attention_heads",
+                                  "num_key_value_heads",
+                                  "num_experts_per_tok",
+                                  "n_routed_experts",
+                                  "num_experts",
+                                  "num_local_experts",
+                                  "n_shared_experts",
+                                  "n_group",
+                                  "topk_group",
+                                  "first_k_dense_replace",
+                                  "q_lora_rank",
+                                  "kv_lora_rank",
+                                  "qk_nope_head_dim",
+                                  "qk_rope_head_dim",
+                                  "v_head_dim",
+                                  "head_dim",
+                                  "decoder_sparse_step",
+                                  "moe_layer_freq",
+                                  "max_position_embeddings"};
+
 /// Says everything that readers would fill in by other defaults than ours.
 void fill_defaults(Json& json, const ModelConfig& config) {
+  for (const char* key : kWhole)
+    if (json.contains(key) && json[key].is_number_float()) json[key] = json[key].get<int64_t>();
+  if (config.max_positions > 0) fill(json, "max_position_embeddings", config.max_positions);
+  fill(json, "rms_norm_eps", config.norm_eps);
   const model::AttentionConfig& attention = config.layers.front().attention;
   const auto moe = std::find_if(config.layers.begin(), config.layers.end(),
                                 [](const model::LayerConfig& layer) { return !!layer.moe; });
@@ -132,7 +162,10 @@ void fill_defaults(Json& json, const ModelConfig& config) {
     return;
   }
   json["rope_interleave"] = attention.rope.interleaved;
-  if (attention.q_rank == 0) json["q_lora_rank"] = nullptr;
+  if (attention.q_rank == 0)
+    json["q_lora_rank"] = nullptr;
+  else
+    fill(json, "q_lora_rank", attention.q_rank);
   fill(json, "first_k_dense_replace", leading_dense_layers(config));
   fill(json, "moe_layer_freq", 1);
   fill(json, "n_shared_experts", 0);

@@ -89,6 +89,36 @@ TEST_F(Export, CopiesEveryTensorAndEveryFileThatBelongsToTheModel) {
   EXPECT_EQ(io::read_json_file(out_ / "config.json")["model_type"], "deepseek_v3");
 }
 
+TEST_F(Export, TakesStackedExpertsApart) {
+  const auto golden = io::Checkpoint::open(test::golden_directory("qwen3_moe"));
+  std::vector<std::pair<std::string, at::Tensor>> tensors;
+  for (const std::string& name : golden.names())
+    if (name.find(".experts.") == std::string::npos)
+      tensors.emplace_back(name, golden.tensor(name));
+  for (int layer = 0; layer < 4; ++layer) {
+    const std::string experts = util::concat("model.layers.", layer, ".mlp.experts.");
+    std::vector<at::Tensor> gate_up, down;
+    for (int e = 0; e < 8; ++e) {
+      const auto of = [&](const char* name) {
+        return golden.tensor(util::concat(experts, e, ".", name, "_proj.weight"));
+      };
+      gate_up.push_back(at::cat({of("gate"), of("up")}));
+      down.push_back(of("down"));
+    }
+    tensors.emplace_back(experts + "gate_up_proj", at::stack(gate_up));
+    tensors.emplace_back(experts + "down_proj", at::stack(down));
+  }
+  const fs::path model = folder_ / "stacked";
+  fs::create_directory(model);
+  io::write_safetensors(model / "model.safetensors", tensors);
+  fs::copy(golden.directory() / "config.json", model / "config.json");
+  ASSERT_EQ(run(model, "--connectivity farskip"), 0) << log_;
+  const auto written = io::Checkpoint::open(out_);
+  ASSERT_EQ(written.names(), golden.names());
+  for (const std::string& name : golden.names())
+    EXPECT_TRUE(at::equal(written.tensor(name), golden.tensor(name))) << name;
+}
+
 TEST_F(Export, GoesRoundThroughEveryFormAndSaysWhatIsLost) {
   ASSERT_EQ(run(test::golden_directory("moonlight"), "--form amd --connectivity farskip"), 0);
   EXPECT_THAT(log_, HasSubstr("note: readers that go by model_type"));

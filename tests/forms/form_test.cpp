@@ -159,6 +159,8 @@ TEST(Form, SaysOldKeysToAmdsCodeAndLeavesNothingToDefaults) {
   for (const char* key : {"n_group", "topk_group", "norm_topk_prob", "scoring_func", "topk_method",
                           "routed_scaling_factor", "rope_scaling", "moe_layer_freq"})
     json.erase(key);
+  json["hidden_size"] = json["hidden_size"].get<double>();
+  json["max_position_embeddings"] = nullptr;
   json["rope_theta"] = nullptr;
   json["n_group"] = nullptr;
   json["n_routed_experts"] = 16;  // of which DeepSeek-V3's defaults take 4 of 8 groups
@@ -173,6 +175,8 @@ TEST(Form, SaysOldKeysToAmdsCodeAndLeavesNothingToDefaults) {
     EXPECT_EQ(written["norm_topk_prob"], true);
     EXPECT_EQ(written["routed_scaling_factor"], 2.5);
     EXPECT_EQ(written["topk_method"], "noaux_tc");
+    EXPECT_TRUE(written["hidden_size"].is_number_integer());
+    EXPECT_EQ(written["max_position_embeddings"], config.max_positions);
   }
   const Json old = describe(config, connectivity, Form::amd).config;
   EXPECT_EQ(old["rope_theta"], 5000.0);
