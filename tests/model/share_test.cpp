@@ -193,7 +193,7 @@ TEST_P(SharedModels, ReadExpertsThatAreOneTensor) {
     }
   // What is written is one tensor an expert again.
   const std::filesystem::path saved = shared.directory() / "saved";
-  save_model(load_model(stacked), config.connectivity, saved);
+  save_model(load_model(stacked), config.source, saved);
   EXPECT_EQ(io::Checkpoint::open(saved).names(), io::Checkpoint::open(shared.directory()).names());
 }
 
