@@ -162,7 +162,6 @@ TEST(Form, SaysOldKeysToAmdsCodeAndLeavesNothingToDefaults) {
   json["hidden_size"] = json["hidden_size"].get<double>();
   json["max_position_embeddings"] = nullptr;
   json["rope_theta"] = nullptr;
-  json["n_group"] = nullptr;
   json["n_routed_experts"] = 16;  // of which DeepSeek-V3's defaults take 4 of 8 groups
   json["rope_parameters"] = {{"rope_type", "yarn"}, {"rope_theta", 5000.0}, {"factor", 4.0}};
   const ModelConfig config = parse(json);
