@@ -63,12 +63,10 @@ class Worker:
         return self.ask(encode=texts, special=special)["ids"]
 
     def decode(self, rows, skip):
-        whole = self.ask(decode=rows, skip=skip)["texts"]
-        streamed = self.ask(stream=rows, skip=skip)["texts"]
-        for row, a, b in zip(rows, whole, streamed):
-            if a != b:
-                raise Refused(f"a stream of {row} gives {b!r}, decoding {a!r}")
-        return whole
+        return self.ask(decode=rows, skip=skip)["texts"]
+
+    def stream(self, rows, skip):
+        return self.ask(stream=rows, skip=skip)["texts"]
 
     def template(self, directory, source):
         self.ask(template=str(directory), **({} if source is None else {"source": source}))
@@ -96,7 +94,10 @@ class Module:
         return [self.tokenizer.encode(text, special) for text in texts]
 
     def decode(self, rows, skip):
-        return [self.tokenizer.decode(row, skip) for row in rows]
+        return [self.tokenizer.decode(row, skip, True) for row in rows]
+
+    def stream(self, rows, skip):
+        return [self.tokenizer.decode(row, skip, False) for row in rows]
 
     def template(self, directory, source):
         self.templates = self.templates_module.Templates(str(directory), source, "template")
@@ -177,11 +178,13 @@ def compare_tokenizer(report, name, ours, directory, strings, seed=1):
                 bad += [f"encode, special={special}: {sum(a != b for a, b in zip(found, expected))} of {len(texts)} differ",
                         *first_difference(texts, found, expected)]
         for skip in (False, True):
-            shown = [theirs.decode(row, skip_special_tokens=skip) for row in expected]
-            found = ours.decode(expected, skip)
-            if found != shown:
-                bad += [f"decode, skip={skip}: {sum(a != b for a, b in zip(found, shown))} of {len(texts)} differ",
-                        *first_difference(texts, found, shown)]
+            for read in ("decode", "stream"):  # a stream tells what was written
+                how = {"clean_up_tokenization_spaces": False} if read == "stream" else {}
+                shown = [theirs.decode(row, skip_special_tokens=skip, **how) for row in expected]
+                found = getattr(ours, read)(expected, skip)
+                if found != shown:
+                    bad += [f"{read}, skip={skip}: {sum(a != b for a, b in zip(found, shown))} of {len(texts)} differ",
+                            *first_difference(texts, found, shown)]
     except Refused as refusal:
         bad.append(f"refused: {refusal}")
     report.add("tokenizer", name, not bad, *bad)
@@ -228,7 +231,7 @@ def check_variants(report, ours, scratch, given):
         size = 1 + max(json.loads(text)["model"]["vocab"].values()) if "unigram" not in base else len(json.loads(text)["model"]["vocab"])
         size = max([size, *(1 + t["id"] for t in json.loads(text)["added_tokens"])])
         for number, (name, files) in enumerate(text_cases.folders(bos, eos, word, size)):
-            if FIVE and not text_cases.same_in_transformers5(files):
+            if FIVE and not text_cases.same_in_transformers5(base, name, files):
                 continue
             name = f"{base}: {name}"
             if given.only in name:
@@ -251,8 +254,9 @@ def check_tiktoken(report, ours, scratch, given):
         report.add("tiktoken.model", f"encode, special={special}", found == expected, *first_difference(texts, found, expected))
     for skip in (False, True):
         shown = [reference.decode(row, skip_special_tokens=skip) for row in expected]
-        found = ours.decode(expected, skip)
-        report.add("tiktoken.model", f"decode, skip={skip}", found == shown, *first_difference(texts, found, shown))
+        for read in ("decode", "stream"):
+            found = getattr(ours, read)(expected, skip)
+            report.add("tiktoken.model", f"{read}, skip={skip}", found == shown, *first_difference(texts, found, shown))
 
 
 def rendered_by_transformers(tokenizer, source, conversation):
@@ -287,6 +291,8 @@ def check_templates(report, ours, scratch, given):
     sources = [(entry["name"], entry["source"]) for entry in entries]
     sources += [(str(path), path.read_text(encoding="utf-8")) for root in given.templates for path in sorted(Path(root).rglob("*.jinja"))]
     conversations = json.loads(json.dumps(dict(text_cases.conversations())))  # none shares a message with another
+    if FIVE:
+        conversations = {name: text_cases.as_transformers5_has_them(asked) for name, asked in conversations.items()}
     for name, source in sources:
         if given.only not in name:
             continue
@@ -303,6 +309,8 @@ def check_templates(report, ours, scratch, given):
                 except Refused as refusal:
                     outcomes.append(refusal)
             (theirs, mine), title = outcomes, f"{name}, {what}"
+            if FIVE and isinstance(theirs, Refused) and "not an accepted field" in str(theirs):
+                continue  # 5 goes on with a message only in templates that name its key; 4.57 in all
             if isinstance(theirs, Refused) or isinstance(mine, Refused):
                 same = isinstance(theirs, Refused) and isinstance(mine, Refused)
                 report.add("rendering" if not same else "refusals of both", title, same, f"ours   {mine!r}", f"theirs {theirs!r}")

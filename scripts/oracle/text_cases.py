@@ -135,16 +135,32 @@ def folders(bos, eos, word, size):
     yield "llama without tokens", {CONFIG: {"tokenizer_class": "LlamaTokenizerFast"}}
 
 
-def same_in_transformers5(files):
+def as_transformers5_has_them(conversation):
+    """With the changes that transformers 5 makes to messages before a template sees them, and 4.57 does not: keys that are
+    null are left out, and what one of three names of reasoning says stands under two."""
+    messages = []
+    for message in conversation["messages"]:
+        message = {key: value for key, value in message.items() if value is not None}
+        reasoning = next((message[key] for key in ("reasoning_content", "thinking", "reasoning") if key in message), None)
+        if reasoning is not None:
+            message = {"thinking": reasoning, **message, "reasoning_content": reasoning}
+        messages.append(message)
+    return conversation | {"messages": messages}
+
+
+def same_in_transformers5(base, name, files):
     """Whether transformers 5 means the same by these files. It does not, and 4.57's reading is the checkpoint's, where
     - add_bos_token or add_eos_token stands beside a tokenizer.json: 5 drops both, so that DeepSeek-V3 loses its BOS;
     - the class is one that 5 builds anew around the vocabulary (Llama, Qwen2, GPT-2, GPT-NeoX, Gemma, Cohere), with its own
       pre-tokenizer and normaliser in place of the file's, or is looked up by the model_type;
     - add_prefix_space is set for a generic class: 5 ignores it;
     - clean_up_tokenization_spaces is true and the model BPE: 5 ignores it, since text is lost;
-    - a key ends in _token that is no special token's name: 5 takes it for one.
+    - a key ends in _token that is no special token's name: 5 takes it for one;
+    - an added token stands behind a space of SentencePiece's: tokenizers 0.23 decodes the space, 0.22 does not.
     The class TokenizersBackend is 5's own: there 5 is right, with add_bos_token too."""
     config = files.get("tokenizer_config.json", {})
+    if base == "like llama2" and name in ("decoder, normalized", "added_tokens.json"):
+        return False
     if config.get("tokenizer_class") == "TokenizersBackend":
         return True
     plain = config.get("tokenizer_class") == "PreTrainedTokenizerFast"

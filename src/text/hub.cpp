@@ -149,9 +149,10 @@ class PythonTokenizer final : public HubTokenizer {
   std::vector<int64_t> encode(std::string_view text, bool add_special_tokens) const override {
     return python_->call<std::vector<int64_t>>("encode", text, add_special_tokens);
   }
-  std::string decode(std::span<const int64_t> ids, bool skip_special_tokens) const override {
+  std::string decode(std::span<const int64_t> ids, bool skip_special_tokens,
+                     bool clean_up) const override {
     return python_->call<std::string>("decode", std::vector<int64_t>(ids.begin(), ids.end()),
-                                      skip_special_tokens);
+                                      skip_special_tokens, clean_up);
   }
   std::optional<int64_t> id_of(std::string_view token) const override {
     return python_->call<std::optional<int64_t>>("id_of", token);

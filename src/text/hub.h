@@ -23,7 +23,9 @@ class HubTokenizer {
  public:
   virtual ~HubTokenizer() = default;
   virtual std::vector<int64_t> encode(std::string_view text, bool add_special_tokens) const = 0;
-  virtual std::string decode(std::span<const int64_t> ids, bool skip_special_tokens) const = 0;
+  /// `clean_up`: take out the spaces that clean_up_tokenization_spaces, where it is set, is about.
+  virtual std::string decode(std::span<const int64_t> ids, bool skip_special_tokens,
+                             bool clean_up) const = 0;
   virtual std::optional<int64_t> id_of(std::string_view token) const = 0;
   /// By id; empty where an id has none.
   virtual std::vector<std::string> tokens() const = 0;

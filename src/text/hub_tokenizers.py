@@ -96,9 +96,9 @@ class FastBackend:
             return self.tokenizer.encode(text, add_special_tokens=special).ids
         return self.tokenizer.encode_batch_fast([text], add_special_tokens=special)[0].ids
 
-    def decode(self, ids, skip):
+    def decode(self, ids, skip, clean_up):
         text = self.tokenizer.decode(ids, skip_special_tokens=skip)
-        for space, without in _CLEAN_UP if self.cleans_up else ():
+        for space, without in _CLEAN_UP if clean_up and self.cleans_up else ():
             text = text.replace(space, without)
         return text
 
@@ -183,7 +183,7 @@ class TiktokenBackend:
             ids += self.encoding.encode(piece, allowed_special="all")
         return ids  # these models set nothing around a text
 
-    def decode(self, ids, skip):
+    def decode(self, ids, skip, _clean_up):
         return self.encoding.decode([i for i in ids if not (skip and i in self.hidden)])
 
     def id_of(self, token):

@@ -48,7 +48,7 @@ std::vector<int64_t> Tokenizer::encode(std::string_view text, bool add_special_t
 
 std::string Tokenizer::decode(std::span<const int64_t> ids, bool skip_special_tokens) const {
   for (const int64_t id : ids) bytes_of(id);
-  return data_->hub->decode(ids, skip_special_tokens);
+  return data_->hub->decode(ids, skip_special_tokens, /*clean_up=*/true);
 }
 
 std::string_view Tokenizer::bytes_of(int64_t id) const {
@@ -103,7 +103,8 @@ std::string TextStream::finish() {
 }
 
 std::string TextStream::text_from(size_t begin) const {
-  return tokenizer_.decode(std::span(ids_).subspan(begin), skip_special_tokens_);
+  return tokenizer_.data_->hub->decode(std::span(ids_).subspan(begin), skip_special_tokens_,
+                                       /*clean_up=*/false);
 }
 
 }  // namespace farskip::text

@@ -16,7 +16,8 @@ class ByteTokenizer : public farskip::text::HubTokenizer {
     }
     return ids;
   }
-  std::string decode(std::span<const int64_t> ids, bool skip_special_tokens) const override {
+  std::string decode(std::span<const int64_t> ids, bool skip_special_tokens,
+                     bool) const override {
     farskip::io::LossyUtf8 text;
     std::string whole;
     for (const int64_t id : ids)

@@ -80,7 +80,7 @@ TEST(TextOutput, EndsAtASpecialTokenThatIsAStopString) {
 class Pieces : public HubTokenizer {
  public:
   std::vector<int64_t> encode(std::string_view, bool) const override { return {}; }
-  std::string decode(std::span<const int64_t> ids, bool skip_special_tokens) const override {
+  std::string decode(std::span<const int64_t> ids, bool skip_special_tokens, bool) const override {
     io::LossyUtf8 text;
     std::string whole;
     for (const int64_t id : ids)
