@@ -61,6 +61,12 @@ def make(folder, config, tokenizer, program):
         shutil.copy(file, folder)
 
 
+def chats(folder):
+    """Whether a chat template is there."""
+    config = folder / "tokenizer_config.json"
+    return (folder / "chat_template.jinja").exists() or config.exists() and "chat_template" in json.loads(config.read_text())
+
+
 def tried(work):
     try:
         return work() or "yes"
@@ -80,8 +86,8 @@ def tokens(program, folder, tokenizer):
         return f"found {ids[:8]}, expected {expected[:8]}"
 
 
-def template(program, folder, tokenizer):
-    if not (tokenizer and tokenizer.chat_template):
+def template(program, folder, _):
+    if not chats(folder):
         return "none beside it"
     (folder / "talk.jsonl").write_text(json.dumps({"messages": TALK}) + "\n")
     program.run("data", folder / "talk.jsonl", "--model", folder, "--show", 1)
@@ -91,8 +97,8 @@ def generate(program, folder, _):
     program.run("generate", folder, "--prompt", "Once upon a time", "--max-new-tokens", 4, "--temperature", 0)
 
 
-def serve(program, folder, tokenizer):
-    chat = bool(tokenizer and tokenizer.chat_template)
+def serve(program, folder, _):
+    chat = chats(folder)
     server = subprocess.Popen([program.binary, "serve", folder, "--port", "0", "--threads", "1"], stdout=subprocess.PIPE, text=True)
     try:
         line = server.stdout.readline()
@@ -109,17 +115,20 @@ def serve(program, folder, tokenizer):
         server.wait()
 
 
-def distill(program, folder, tokenizer):
-    row = {"messages": TALK} if tokenizer and tokenizer.chat_template else {"prompt": "2 + 2", "response": " = 4"}
+def distill(program, folder, _):
+    if json.loads((folder / "config.json").read_text()).get("farskip"):
+        shutil.copytree(folder, folder / "far")
+        return "none: it is FarSkip as it is"
+    row = {"messages": TALK} if chats(folder) else {"prompt": "2 + 2", "response": " = 4"}
     (folder / "talk.jsonl").write_text((json.dumps(row) + "\n") * 8)
     program.run("distill", folder, "--data", folder / "talk.jsonl", "--out", folder / "far", "--steps", 2, "--batch-tokens", 64,
                 "--sequence", 64)
 
 
 def export(program, folder, _):
-    program.run("export", folder / "far", "--out", folder / "hf", "--dtype", "float32")
+    program.run("export", folder / "far", "--out", folder / "hf")
     asked = random_tokens(json.loads((folder / "config.json").read_text()), 1)
-    ours, _ = program.logits(folder / "hf", asked)
+    ours, _ = program.logits(folder / "hf", asked, "--dtype", "float32")
     model = AutoModelForCausalLM.from_pretrained(folder / "hf", dtype=torch.float32, trust_remote_code=True).eval()
     with torch.no_grad():
         theirs = model(asked).logits
@@ -146,7 +155,7 @@ def main():
             make(folder, cut_config(config), tokenizer, program)
             try:
                 theirs = AutoTokenizer.from_pretrained(folder)
-            except Exception:
+            except Exception:  # one whose code is in its folder
                 theirs = None
             results = {"inspect": tried(lambda: program.run("inspect", folder) and None)}
             for column in COLUMNS[1:]:

@@ -41,7 +41,7 @@ Pending launched(const std::string& what, const Group& group, Launch launch) {
   }
 }
 
-int64_t sum(const std::vector<int64_t>& values) {
+int64_t total(const std::vector<int64_t>& values) {
   return std::accumulate(values.begin(), values.end(), int64_t{0});
 }
 
@@ -68,13 +68,13 @@ bool Group::local() const {
 Pending Group::all_to_all(const std::string& what, const at::Tensor& x, std::vector<int64_t> sent,
                           std::vector<int64_t> received) const {
   const auto count = static_cast<size_t>(size_);
-  if (sent.size() != count || received.size() != count || sum(sent) != x.size(0))
+  if (sent.size() != count || received.size() != count || total(sent) != x.size(0))
     throw Error(util::concat(what, ": found splits of ", sent.size(), " and ", received.size(),
-                             " ranks over ", sum(sent), " rows, expected ", size_, " ranks and ",
+                             " ranks over ", total(sent), " rows, expected ", size_, " ranks and ",
                              x.size(0), " rows"));
   if (!backend_) return Pending(x);
   std::vector<int64_t> shape = x.sizes().vec();
-  shape.front() = sum(received);
+  shape.front() = total(received);
   return launched(what, *this, [&] {
     return backend_->all_to_all(x.detach().contiguous(), at::empty(shape, x.options()),
                                 std::move(sent), std::move(received));

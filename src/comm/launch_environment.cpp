@@ -13,7 +13,7 @@ namespace {
 
 using util::concat;
 
-constexpr int64_t kMostRanks = 1 << 20;
+constexpr int64_t kMostLaunched = 1 << 20;
 constexpr uint16_t kDefaultPort = 29500;  // torchrun's
 constexpr const char* kStarters = "torchrun, mpirun, srun or `farskip launch`";
 
@@ -102,7 +102,7 @@ void find(const Names& names, const Lookup& lookup, const Lookup& raw, Found& fo
     return;
   }
   Place place{names.launcher, {names.rank, names.size}};
-  place.size = number(names.size, *size, 1, kMostRanks);
+  place.size = number(names.size, *size, 1, kMostLaunched);
   place.rank = number(names.rank, *rank, 0, place.size - 1);
   for (const char* name : names.local_rank)
     if (const auto local = lookup(name); local && !place.local_rank)
@@ -115,7 +115,7 @@ void find_slurm(const Lookup& lookup, Found& found) {
   const SlurmStep step = slurm_step(lookup);
   if (step.rank && step.size) {
     Place place{"slurm", {"SLURM_PROCID", step.size_name}};
-    place.size = number(step.size_name, *step.size, 1, kMostRanks);
+    place.size = number(step.size_name, *step.size, 1, kMostLaunched);
     place.rank = number("SLURM_PROCID", *step.rank, 0, place.size - 1);
     if (const auto local = lookup("SLURM_LOCALID"))
       place.local_rank = number("SLURM_LOCALID", *local, 0, place.rank);
@@ -135,7 +135,7 @@ void check_pods(const Lookup& lookup, Found& found) {
   const auto pods = lookup("PET_NNODES");
   if (!pods) return;
   const std::string most = pods->substr(pods->rfind(':') + 1);  // "1:4": from one to four
-  const int64_t count = number("PET_NNODES", most, 1, kMostRanks);
+  const int64_t count = number("PET_NNODES", most, 1, kMostLaunched);
   const bool told = !found.places.empty() && found.places.front().launcher == "torchrun";
   if (told && found.places.front().size <= count) return;  // a rank is a pod
   const std::string what = concat(told ? found.places.front().text() + " in " : "",

@@ -63,8 +63,7 @@ std::vector<Generated> generate(const model::Model& model,
                                .group = options.group};
   // Who goes to the rank with the least has at most an equal share of the others beside it.
   const int64_t ranks = engine_options.own_sequences() ? options.group.size() : 1;
-  engine_options.cache_bytes =
-      cache_bytes(model, (count - 1 + ranks - 1) / ranks + 1, longest);
+  engine_options.cache_bytes = cache_bytes(model, (count - 1 + ranks - 1) / ranks + 1, longest);
   Engine engine(model, std::move(engine_options));
   if (options.group.rank() > 0) {
     engine.follow();

@@ -66,9 +66,9 @@ void Checkpoint::add_shards() {
       stale.push_back(name);
   }
   if (!stale.empty())
-    notes_.push_back(util::concat(label, ": ", stale.size(),
-                                  " tensors are not in the files that it names (first: ",
-                                  printable(stale.front()), ")"));
+    notes_.push_back(util::concat(
+        label, ": ", stale.size(),
+        " tensors are not in the files that it names (first: ", printable(stale.front()), ")"));
 }
 
 Checkpoint Checkpoint::open(const fs::path& directory) {

@@ -31,7 +31,7 @@ constexpr std::array<std::string_view, 13> kTokenizer = {
 };
 
 /// Of weights, and of a trainer's state.
-constexpr std::array<std::string_view, 14> kWeights = {
+constexpr std::array<std::string_view, 14> kWeightEnds = {
     ".safetensors", ".bin",     ".pt",  ".pth", ".ckpt", ".gguf",      ".ggml",
     ".h5",          ".msgpack", ".npz", ".pkl", ".onnx", ".onnx_data", ".index.json"};
 
@@ -52,7 +52,7 @@ bool is_tokenizers(const std::string& name) {
 
 bool belongs(const std::string& name) {
   if (name.starts_with('.') || among(kOthers, name)) return false;
-  return std::none_of(kWeights.begin(), kWeights.end(),
+  return std::none_of(kWeightEnds.begin(), kWeightEnds.end(),
                       [&](std::string_view end) { return name.ends_with(end); });
 }
 

@@ -27,9 +27,7 @@ std::optional<fs::path> folder(const char* variable) {
 struct HubName {
   std::string organisation, name, revision;
 
-  std::string repository() const {
-    return organisation.empty() ? name : organisation + "/" + name;
-  }
+  std::string repository() const { return organisation.empty() ? name : organisation + "/" + name; }
   std::string folder() const {
     return kPrefix + (organisation.empty() ? "" : organisation + "--") + name;
   }
@@ -63,10 +61,10 @@ std::string commit(const fs::path& repository, const std::string& revision) {
   if (fs::is_directory(snapshots))
     for (const auto& entry : fs::directory_iterator(snapshots))
       there += (there.empty() ? "" : ", ") + entry.path().filename().string();
-  const std::string found =
-      there.empty() ? util::concat("nothing of it in ", cache.string())
-                    : util::concat("no ", name.revision, " of it in ", cache.string(),
-                                   " (there: ", printable(there), ")");
+  const std::string found = there.empty()
+                                ? util::concat("nothing of it in ", cache.string())
+                                : util::concat("no ", name.revision, " of it in ", cache.string(),
+                                               " (there: ", printable(there), ")");
   throw InputError(util::concat(
       printable(text), ": found no such directory, and ", found,
       ", expected a directory with config.json, or a model in the cache (hf download ",

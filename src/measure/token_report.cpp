@@ -9,16 +9,16 @@
 namespace farskip::measure {
 namespace {
 
-double time(const TokenFigures& f) {
+double token_time(const TokenFigures& f) {
   return f.time;
 }
-double communication(const TokenFigures& f) {
+double token_communication(const TokenFigures& f) {
   return f.communication;
 }
 double exposed(const TokenFigures& f) {
   return f.exposed;
 }
-double hidden(const TokenFigures& f) {
+double token_hidden(const TokenFigures& f) {
   return f.hidden();
 }
 double slowest_exposed(const TokenFigures& f) {
@@ -31,7 +31,7 @@ double slowest_hidden(const TokenFigures& f) {
 /// Communication of the regular blocking execution, as a share of its time.
 double share(const TokenSetting& setting) {
   const TokenResult& base = find(setting.variants, kRegularBlocking);
-  return over_rounds(base, communication).median / over_rounds(base, time).median;
+  return over_rounds(base, token_communication).median / over_rounds(base, token_time).median;
 }
 
 Summary of_message(const TokenResult& result, size_t index, double MessageFigures::*figure) {
@@ -59,7 +59,7 @@ std::optional<Prediction> predicted(const TokenSetting& setting) {
   if (bound.timeline.parts.empty()) return std::nullopt;
   const Windows found = windows(setting.variants);
   if (found.communication == 0) return std::nullopt;
-  return Prediction{over_rounds(bound, time).median + found.exposed, found.hidden()};
+  return Prediction{over_rounds(bound, token_time).median + found.exposed, found.hidden()};
 }
 
 }  // namespace
@@ -81,9 +81,9 @@ nlohmann::ordered_json TokenReport::json() const {
                                     {"share", share(setting)}};
       put(row, "speedup", time_ratio(find(setting.variants, kRegularBlocking), result), 1);
       put(row, "to_bound", time_ratio(result, find(setting.variants, bound_of(result.variant))), 1);
-      put(row, "ms", over_rounds(result, time), 1e3);
-      put(row, "communication_ms", over_rounds(result, communication), 1e3);
-      put(row, "hidden", over_rounds(result, hidden), 1);
+      put(row, "ms", over_rounds(result, token_time), 1e3);
+      put(row, "communication_ms", over_rounds(result, token_communication), 1e3);
+      put(row, "hidden", over_rounds(result, token_hidden), 1);
       put(row, "exposed_ms", over_rounds(result, exposed), 1e3);
       put(row, "slowest_hidden", over_rounds(result, slowest_hidden), 1);
       put(row, "slowest_exposed_ms", over_rounds(result, slowest_exposed), 1e3);
@@ -128,11 +128,11 @@ std::string TokenReport::text(bool by_message) const {
       table.add(
           {result.variant.connectivity_name(),
            network ? result.variant.execution_name() : "no network",
-           with_spread(over_rounds(result, time), 1e3, 2),
+           with_spread(over_rounds(result, token_time), 1e3, 2),
            with_spread(time_ratio(find(variants, kRegularBlocking), result), 1, 2),
            with_spread(time_ratio(result, find(variants, bound_of(result.variant))), 1, 2),
-           util::fixed(1e3 * over_rounds(result, communication).median, 2),
-           network ? percent(over_rounds(result, hidden).median) : "",
+           util::fixed(1e3 * over_rounds(result, token_communication).median, 2),
+           network ? percent(over_rounds(result, token_hidden).median) : "",
            util::fixed(1e3 * over_rounds(result, exposed).median, 2),
            network ? percent(over_rounds(result, slowest_hidden).median) : "",
            util::fixed(1e3 * over_rounds(result, slowest_exposed).median, 2),

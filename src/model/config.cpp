@@ -49,8 +49,8 @@ const FamilyEntry* find_family(const io::Json& json) {
   for (const FamilyEntry& entry : families()) {
     if (fields.has("architectures") &&
         fields.strings("architectures") == std::vector<std::string>{entry.architecture})
-      fields.refuse("model_type", util::concat('"', entry.model_types.front(), "\" with ",
-                                               entry.architecture));
+      fields.refuse("model_type",
+                    util::concat('"', entry.model_types.front(), "\" with ", entry.architecture));
     known += (known.empty() ? "" : ", ") + std::string(entry.architecture);
   }
   fields.refuse("architectures", "one of " + known);
@@ -122,8 +122,8 @@ void check_layer_lists(const io::Fields& fields, const ModelConfig& config) {
   const auto mlps = entries("mlp_layer_types");
   for (size_t k = 0; k < mlps.size(); ++k)
     if (const char* is = config.is_moe(k) ? "sparse" : "dense"; mlps[k] != is)
-      throw InputError(util::concat(fields.label(), ": mlp_layer_types: found ",
-                                    io::shown(mlps[k]), " for layer ", k, ", expected \"", is,
+      throw InputError(util::concat(fields.label(), ": mlp_layer_types: found ", io::shown(mlps[k]),
+                                    " for layer ", k, ", expected \"", is,
                                     "\", as the fields beside it say"));
 }
 
@@ -131,7 +131,7 @@ constexpr const char* kQuantisation[] = {"quantization_config", "compression_con
                                          "quantization"};
 
 // What quantised tensors and their scales are called by those who write them.
-constexpr const char* kScaleNames[] = {"_scale",   "_scale_inv", ".scales", ".qweight",
+constexpr const char* kScaleNames[] = {"_scale",  "_scale_inv", ".scales", ".qweight",
                                        ".qzeros", ".absmax",    ".biases"};
 
 /// " (fp8)"
@@ -149,8 +149,8 @@ bool has_plain_weights(const std::filesystem::path& directory) {
   const auto checkpoint = io::Checkpoint::open(directory);
   for (const std::string& name : checkpoint.names()) {
     const at::ScalarType type = checkpoint.entry(name).dtype->type;
-    const bool wide = type == at::kDouble || type == at::kFloat || type == at::kBFloat16 ||
-                      type == at::kHalf;
+    const bool wide =
+        type == at::kDouble || type == at::kFloat || type == at::kBFloat16 || type == at::kHalf;
     if (!wide || std::any_of(std::begin(kScaleNames), std::end(kScaleNames),
                              [&](const char* end) { return name.ends_with(end); }))
       return false;
@@ -191,11 +191,10 @@ ModelConfig parse_config(const nlohmann::ordered_json& json, const std::string& 
   if (!entry) refuse_family(io::Fields(source, name));
   ModelConfig config;
   const io::Fields fields(complete(source, name, entry->fields, config.notes), name);
-  if (is_part)
-    config.notes.push_back(name + ": of its parts only text_config is read");
+  if (is_part) config.notes.push_back(name + ": of its parts only text_config is read");
   if (fields.has("model_type") && !type_is_known(fields.json()["model_type"]))
-    config.notes.push_back(util::concat(name, ": model_type: ",
-                                        io::shown(fields.json()["model_type"]),
+    config.notes.push_back(util::concat(name,
+                                        ": model_type: ", io::shown(fields.json()["model_type"]),
                                         " is not known; read as ", entry->architecture));
   config.source = source;
   config.family = entry->family;

@@ -22,7 +22,7 @@ struct YarnConfig {
   double beta_slow = 1;
   int64_t original_positions = 0;
   double attention_factor =
-      1;                 ///< multiplies cos and sin; already derived from mscale / mscale_all_dim
+      1;                  ///< multiplies cos and sin; already derived from mscale / mscale_all_dim
   double mscale_all = 0;  ///< whose mscale, squared, scales the logits of latent attention; 0: 1
   bool truncate = true;   ///< floor and ceil the ends of the ramp
 };

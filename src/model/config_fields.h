@@ -34,7 +34,8 @@ FieldTable with_common_fields(const FieldTable& family);
 io::Json complete(const io::Json& json, const std::string& name, const FieldTable& table,
                   std::vector<std::string>& notes);
 
-/// An id or a list of ids, each within the vocabulary; -1, which some files say for "none", is none.
+/// An id or a list of ids, each within the vocabulary; -1, which some files say for "none", is
+/// none.
 std::vector<int64_t> token_ids(const io::Fields& fields, const char* key, int64_t vocabulary);
 
 // Rows of a table. Absence stands for the class's default in transformers (4.57.6, 5.24).

@@ -23,7 +23,7 @@ const std::vector<FamilyEntry>& families();
 const char* to_string(Family family);
 
 // What the table is made of.
-FieldTable deepseek_fields(Family family);                         ///< V2, V3, Instella-MoE
+FieldTable deepseek_fields(Family family);                           ///< V2, V3, Instella-MoE
 void parse_deepseek(const io::Fields& fields, ModelConfig& config);  ///< the same
 FieldTable qwen3_moe_fields();
 void parse_qwen3_moe(const io::Fields& fields, ModelConfig& config);
@@ -35,8 +35,7 @@ inline constexpr int64_t kMaxWidth =
 /// Rope of `dim` as transformers 5 reads it: the object `rope_scaling` where it says anything, else
 /// `rope_parameters`, with theta in it before the one beside it. The softmax scale of
 /// multi-head latent attention wants its mscale_all_dim: see RopeConfig.
-RopeConfig parse_rope(const io::Fields& fields, int64_t dim, bool interleaved,
-                      ModelConfig& config);
+RopeConfig parse_rope(const io::Fields& fields, int64_t dim, bool interleaved, ModelConfig& config);
 /// 0.1 m ln f + 1 for f > 1, else 1 (YaRN's attention temperature).
 double yarn_mscale(double factor, double m);
 /// null counts as false.

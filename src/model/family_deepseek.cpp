@@ -95,19 +95,31 @@ FieldTable deepseek_fields(Family family) {
       fixed("qk_layernorm", {true}),  // the latent norms, which all of these models have
   });
   const FieldTable v2 = {
-      read("num_experts_per_tok"), read("n_shared_experts", 2), read("first_k_dense_replace", 0),
-      read("n_group"), read("topk_group"), read("norm_topk_prob", false),
-      read("routed_scaling_factor", 1.0), defaulted("max_position_embeddings", 2048),
+      read("num_experts_per_tok"),
+      read("n_shared_experts", 2),
+      read("first_k_dense_replace", 0),
+      read("n_group"),
+      read("topk_group"),
+      read("norm_topk_prob", false),
+      read("routed_scaling_factor", 1.0),
+      defaulted("max_position_embeddings", 2048),
       defaulted("intermediate_size", 11008),  // of no use where no layer is dense
-      read("topk_method", "greedy"), fixed("scoring_func", {"softmax", nullptr}),
+      read("topk_method", "greedy"),
+      fixed("scoring_func", {"softmax", nullptr}),
       fixed("rope_interleave", {true}),
   };
   const FieldTable v3 = {
-      read("num_experts_per_tok", 8), read("n_shared_experts", 1), read("first_k_dense_replace", 3),
-      read("n_group", 8), read("topk_group", 4), read("norm_topk_prob", true),
-      read("routed_scaling_factor", 2.5), defaulted("max_position_embeddings", 4096),
+      read("num_experts_per_tok", 8),
+      read("n_shared_experts", 1),
+      read("first_k_dense_replace", 3),
+      read("n_group", 8),
+      read("topk_group", 4),
+      read("norm_topk_prob", true),
+      read("routed_scaling_factor", 2.5),
+      defaulted("max_position_embeddings", 4096),
       defaulted("intermediate_size", 18432),
-      fixed("topk_method", {"noaux_tc", nullptr}), fixed("scoring_func", {"sigmoid", nullptr}),
+      fixed("topk_method", {"noaux_tc", nullptr}),
+      fixed("scoring_func", {"sigmoid", nullptr}),
       read("rope_interleave", true),
   };
   const FieldTable& rows = family == Family::deepseek_v2 ? v2 : v3;

@@ -9,14 +9,22 @@ namespace farskip::model {
 
 FieldTable qwen3_moe_fields() {
   return with_common_fields({
-      alias("num_local_experts", "num_experts"), alias("n_routed_experts", "num_experts"),
-      read("num_experts"), read("num_experts_per_tok", 8), read("num_key_value_heads", 4),
-      read("head_dim"), read("norm_topk_prob", false), read("decoder_sparse_step", 1),
-      read("mlp_only_layers"), read("use_sliding_window", false),
-      defaulted("max_position_embeddings", 32768), defaulted("intermediate_size", 6144),
+      alias("num_local_experts", "num_experts"),
+      alias("n_routed_experts", "num_experts"),
+      read("num_experts"),
+      read("num_experts_per_tok", 8),
+      read("num_key_value_heads", 4),
+      read("head_dim"),
+      read("norm_topk_prob", false),
+      read("decoder_sparse_step", 1),
+      read("mlp_only_layers"),
+      read("use_sliding_window", false),
+      defaulted("max_position_embeddings", 32768),
+      defaulted("intermediate_size", 6144),
       read("router_aux_loss_coef"),
       fixed("shared_expert_intermediate_size", {0, nullptr}),
-      fixed("n_shared_experts", {0, nullptr}), fixed("use_qk_norm", {true}),
+      fixed("n_shared_experts", {0, nullptr}),
+      fixed("use_qk_norm", {true}),
       fixed("qkv_bias", {false, nullptr}),
   });
 }

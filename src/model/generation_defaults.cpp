@@ -13,17 +13,44 @@ namespace {
 
 // Fields that say nothing about which tokens come: special tokens, caches, what `generate` returns,
 // how a draft model is used. Those of Qwen-1's files at the end.
-constexpr std::string_view kHarmless[] = {
-    "transformers_version", "_from_model_config", "_commit_hash", "bos_token_id", "pad_token_id",
-    "decoder_start_token_id", "use_cache", "cache_implementation", "cache_config", "max_cache_len",
-    "compile_config", "disable_compile", "output_attentions", "output_hidden_states",
-    "output_scores", "output_logits", "return_dict_in_generate", "return_legacy_cache",
-    "generation_kwargs", "is_assistant", "num_assistant_tokens", "num_assistant_tokens_schedule",
-    "assistant_confidence_threshold", "prompt_lookup_num_tokens", "max_matching_ngram_size",
-    "assistant_early_exit", "assistant_lookbehind", "target_lookbehind", "low_memory",
-    "trust_remote_code", "early_stopping", "length_penalty", "encoder_repetition_penalty",
-    "encoder_no_repeat_ngram_size", "chat_format", "max_window_size", "user_token_id",
-    "assistant_token_id"};
+constexpr std::string_view kHarmless[] = {"transformers_version",
+                                          "_from_model_config",
+                                          "_commit_hash",
+                                          "bos_token_id",
+                                          "pad_token_id",
+                                          "decoder_start_token_id",
+                                          "use_cache",
+                                          "cache_implementation",
+                                          "cache_config",
+                                          "max_cache_len",
+                                          "compile_config",
+                                          "disable_compile",
+                                          "output_attentions",
+                                          "output_hidden_states",
+                                          "output_scores",
+                                          "output_logits",
+                                          "return_dict_in_generate",
+                                          "return_legacy_cache",
+                                          "generation_kwargs",
+                                          "is_assistant",
+                                          "num_assistant_tokens",
+                                          "num_assistant_tokens_schedule",
+                                          "assistant_confidence_threshold",
+                                          "prompt_lookup_num_tokens",
+                                          "max_matching_ngram_size",
+                                          "assistant_early_exit",
+                                          "assistant_lookbehind",
+                                          "target_lookbehind",
+                                          "low_memory",
+                                          "trust_remote_code",
+                                          "early_stopping",
+                                          "length_penalty",
+                                          "encoder_repetition_penalty",
+                                          "encoder_no_repeat_ngram_size",
+                                          "chat_format",
+                                          "max_window_size",
+                                          "user_token_id",
+                                          "assistant_token_id"};
 
 /// Fields that would change outputs, with the values that do not.
 struct Neutral {
@@ -70,9 +97,9 @@ const std::vector<Neutral>& neutral_values() {
   return table;
 }
 
-constexpr std::string_view kRead[] = {"eos_token_id", "temperature",        "top_p",
-                                      "top_k",        "min_p",              "repetition_penalty",
-                                      "do_sample",    "max_new_tokens",     "max_length"};
+constexpr std::string_view kRead[] = {"eos_token_id", "temperature",    "top_p",
+                                      "top_k",        "min_p",          "repetition_penalty",
+                                      "do_sample",    "max_new_tokens", "max_length"};
 
 template <size_t N>
 bool contains(const std::string_view (&keys)[N], const std::string& key) {

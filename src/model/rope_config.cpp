@@ -53,11 +53,10 @@ std::string rope_type(const io::Fields& object, ModelConfig& config) {
   const char* key = object.has("rope_type") ? "rope_type" : "type";
   const std::string type = object.optional_string(key).value_or("default");
   if (object.has("type") && object.optional_string("type") != type)
-    config.notes.push_back(util::concat(object.label(), ": type: ",
-                                        io::shown(object.json()["type"]),
-                                        " is not taken into account beside rope_type: ",
-                                        io::shown(object.json()["rope_type"]),
-                                        " (as in transformers 5; 4 has it the other way round)"));
+    config.notes.push_back(util::concat(
+        object.label(), ": type: ", io::shown(object.json()["type"]),
+        " is not taken into account beside rope_type: ", io::shown(object.json()["rope_type"]),
+        " (as in transformers 5; 4 has it the other way round)"));
   if (type != "yarn" && type != "default") object.refuse(key, "\"yarn\" or \"default\"");
   return type;
 }
@@ -109,8 +108,8 @@ RopeConfig parse_rope(const io::Fields& fields, int64_t dim, bool interleaved,
     rope.theta = theta(fields);
     return rope;
   }
-  const io::Fields object(
-      complete(found->json(), found->label(), object_fields(), config.notes), found->label());
+  const io::Fields object(complete(found->json(), found->label(), object_fields(), config.notes),
+                          found->label());
   rope.theta = theta(object.json().contains("rope_theta") ? object : fields);
   if (rope_type(object, config) == "yarn")
     rope.yarn = parse_yarn(fields, object, config.max_positions);

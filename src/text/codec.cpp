@@ -124,9 +124,14 @@ train::TextCodec open_codec(const std::filesystem::path& directory,
   util::require(Tokenizer::exists(directory), directory.string(), "no tokenizer.json",
                 "a tokenizer beside the model (it turns the text into tokens)");
   const StretchEncoder encoder(Tokenizer::open(directory));
-  const int64_t tokens = encoder.tokenizer().vocabulary_size();
-  util::require(!config || tokens <= config->vocabulary, directory.string() + ": tokens", tokens,
-                config ? util::concat("at most the model's vocab_size ", config->vocabulary) : "");
+  // Moonlight's tokenizer has two reserved tokens more than the model: what counts is what is used.
+  const int64_t most = config ? config->vocabulary : INT64_MAX;
+  const auto known = [most, name = directory.string()](std::vector<int64_t> ids) {
+    for (const int64_t id : ids)
+      util::require(id < most, name + ": token of the text", id,
+                    util::concat("less than the model's vocab_size ", most));
+    return ids;
+  };
   const std::vector<int64_t> ends = end_tokens(encoder.tokenizer(), config);
   RowOptions options{ignored};
   std::optional<ChatReader> chat;
@@ -136,13 +141,17 @@ train::TextCodec open_codec(const std::filesystem::path& directory,
                  options.names, found->marks_generation());
   }
   train::TextCodec codec;
-  codec.encode = [encoder](std::string_view text, bool begins_document) {
-    return begins_document ? encoder.begin(text) : encoder.go_on(text);
+  codec.encode = [encoder, known](std::string_view text, bool begins_document) {
+    return known(begins_document ? encoder.begin(text) : encoder.go_on(text));
   };
   codec.bytes_of = [tokenizer = encoder.tokenizer()](int64_t id) { return tokenizer.bytes_of(id); };
   if (!ends.empty()) codec.end_of_text = ends.front();
-  codec.row = [reader = RowReader(encoder, ends, std::move(chat), std::move(options))](
-                  const io::Json& row) { return reader.read(row); };
+  codec.row = [reader = RowReader(encoder, ends, std::move(chat), std::move(options)),
+               known](const io::Json& row) {
+    std::vector<Sample> samples = reader.read(row);
+    for (Sample& sample : samples) sample.ids = known(std::move(sample.ids));
+    return samples;
+  };
   return codec;
 }
 

@@ -33,8 +33,8 @@ class StretchEncoder {
 
 /// Reads tokenizer and chat template of a folder. A document's end is the first end token of
 /// `config` (none where only the tokenizer is known), else the tokenizer's own. `ignored` are keys
-/// of rows that are taken as if they weren't there. InputError if there is no tokenizer, or if it
-/// has more tokens than the model.
+/// of rows that are taken as if they weren't there. InputError if there is no tokenizer; the
+/// codec's own for a text with a token that the model does not have.
 train::TextCodec open_codec(const std::filesystem::path& directory,
                             const model::ModelConfig* config,
                             const std::set<std::string>& ignored = {});

@@ -27,10 +27,9 @@ class GenerateVerb : public testing::Test {
     std::filesystem::remove(model_ / "generation_config.json");
     if (!generation_config.empty())
       io::put_file(model_ / "generation_config.json", generation_config);
-    const std::string command =
-        util::concat("OMP_NUM_THREADS=1 '" FARSKIP_BINARY "' generate ", model_,
-                     " --prompt-tokens 5,9,23,41 --json ", options, " > ", folder_ / "out", " 2> ",
-                     folder_ / "err");
+    const std::string command = util::concat("OMP_NUM_THREADS=1 '" FARSKIP_BINARY "' generate ",
+                                             model_, " --prompt-tokens 5,9,23,41 --json ", options,
+                                             " > ", folder_ / "out", " 2> ", folder_ / "err");
     const int status = std::system(command.c_str());
     const std::string notes = io::read_file(folder_ / "err", 10'000);
     EXPECT_EQ(status, 0) << command << notes;

@@ -16,8 +16,7 @@ class ByteTokenizer : public farskip::text::HubTokenizer {
     }
     return ids;
   }
-  std::string decode(std::span<const int64_t> ids, bool skip_special_tokens,
-                     bool) const override {
+  std::string decode(std::span<const int64_t> ids, bool skip_special_tokens, bool) const override {
     farskip::io::LossyUtf8 text;
     std::string whole;
     for (const int64_t id : ids)

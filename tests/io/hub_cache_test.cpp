@@ -19,8 +19,8 @@ using testing::HasSubstr;
 class Environment {
  public:
   explicit Environment(const std::map<std::string, std::string>& values) {
-    for (const char* name : {"HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME",
-                             "HOME"}) {
+    for (const char* name :
+         {"HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME", "HOME"}) {
       const char* old = std::getenv(name);
       if (old) before_[name] = old;
       ::unsetenv(name);
@@ -75,9 +75,12 @@ TEST(HubCache, FindsModelsByName) {
   };
   const fs::path both = repository("models--org--some.Model-1"), old = repository("models--gpt2");
   const std::pair<std::string, fs::path> cases[] = {
-      {"org/some.Model-1", both / "abc"},     {"org/some.Model-1@main", both / "abc"},
-      {"org/some.Model-1@v1", both / "def"},  {"org/some.Model-1@pr/2", both / "def"},
-      {"org/some.Model-1@def", both / "def"}, {"gpt2", old / "abc"},
+      {"org/some.Model-1", both / "abc"},
+      {"org/some.Model-1@main", both / "abc"},
+      {"org/some.Model-1@v1", both / "def"},
+      {"org/some.Model-1@pr/2", both / "def"},
+      {"org/some.Model-1@def", both / "def"},
+      {"gpt2", old / "abc"},
       {"gpt2@v1", old / "def"},
   };
   for (const auto& [name, expected] : cases) EXPECT_EQ(find_model(name), expected) << name;
@@ -87,9 +90,9 @@ TEST(HubCache, FindsModelsByName) {
   EXPECT_EQ(hub_name("/models/snapshots/abc"), std::nullopt);
 
   // What is no name on the hub, or is there, stays what it is.
-  for (const std::string& name : {folder.path().string(), std::string("."), std::string("/no/such"),
-                                 std::string("./no/such"), std::string("no/such/folder"),
-                                 std::string("model"), std::string("")})
+  for (const std::string& name :
+       {folder.path().string(), std::string("."), std::string("/no/such"), std::string("./no/such"),
+        std::string("no/such/folder"), std::string("model"), std::string("")})
     EXPECT_EQ(find_model(name), name);
   const fs::path here = fs::current_path();
   fs::current_path(folder.path());

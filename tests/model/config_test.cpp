@@ -90,14 +90,14 @@ std::string computes(const ModelConfig& config) {
                          a.kv_heads, ' ', a.qkv_bias, a.gated, ' ', a.softmax_scale, ' ',
                          a.rope.theta, ' ', a.rope.interleaved);
     if (const auto& yarn = a.rope.yarn)
-      text += util::concat(" yarn ", yarn->factor, ' ', yarn->original_positions, ' ',
-                           yarn->beta_fast, ' ', yarn->beta_slow, ' ', yarn->attention_factor, ' ',
-                           yarn->truncate);
+      text +=
+          util::concat(" yarn ", yarn->factor, ' ', yarn->original_positions, ' ', yarn->beta_fast,
+                       ' ', yarn->beta_slow, ' ', yarn->attention_factor, ' ', yarn->truncate);
     if (const auto& moe = layer.moe)
-      text += util::concat(" moe ", moe->router.experts, ' ', moe->router.top_k, ' ',
-                           moe->router.groups, ' ', moe->router.groups_kept, ' ',
-                           moe->router.normalise, ' ', moe->router.scale, ' ', moe->expert_width,
-                           ' ', moe->shared_width);
+      text +=
+          util::concat(" moe ", moe->router.experts, ' ', moe->router.top_k, ' ',
+                       moe->router.groups, ' ', moe->router.groups_kept, ' ', moe->router.normalise,
+                       ' ', moe->router.scale, ' ', moe->expert_width, ' ', moe->shared_width);
   }
   return text;
 }
@@ -106,8 +106,8 @@ std::string computes(const ModelConfig& config) {
 // default; Qwen's theta 1e6 and head_dim 128.
 constexpr const char *kV2 = "DeepSeek-V2", *kV3 = "DeepSeek-V3", *kQwen = "Qwen3-30B-A3B";
 constexpr const char* kInstella = "Instella-MoE-16B-A3B-Think";
-#define YARN                                                                       \
-  R"("factor": 40, "original_max_position_embeddings": 4096, "mscale": 1.0, )"    \
+#define YARN                                                                   \
+  R"("factor": 40, "original_max_position_embeddings": 4096, "mscale": 1.0, )" \
   R"("mscale_all_dim": 1.0, "beta_fast": 32, "beta_slow": 1)"
 
 class SpeltOtherwise : public testing::TestWithParam<Spelling> {};

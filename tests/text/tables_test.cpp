@@ -47,7 +47,8 @@ TEST(Tables, AreReadAsRowsWithoutTheirNulls) {
     const train::Pieces pieces = open_pieces({folder.path() / name});
     EXPECT_TRUE(pieces.is_lines(0));
     EXPECT_EQ(pieces.read(0), expected);
-    EXPECT_TRUE(pieces.place(0, static_cast<int64_t>(expected.find('\n')) + 1).ends_with(": row 2"));
+    EXPECT_TRUE(
+        pieces.place(0, static_cast<int64_t>(expected.find('\n')) + 1).ends_with(": row 2"));
   }
   for (const char* name : {"cut.parquet", "not.arrow"})
     EXPECT_THROW(open_pieces({folder.path() / name}), InputError) << name;
