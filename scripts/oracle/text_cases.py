@@ -132,6 +132,8 @@ def folders(bos, eos, word, size):
     yield "new bos", {CONFIG: {**fast, "bos_token": "<|first|>", "eos_token": eos}}
     yield "new bos as an object", {CONFIG: {**fast, "bos_token": token("<|first|>", lstrip=True), "eos_token": eos}}
     yield "llama, new bos", {CONFIG: {"tokenizer_class": "LlamaTokenizerFast", "bos_token": "<|first|>", "eos_token": eos}}
+    yield "llama, unk null", {CONFIG: {"tokenizer_class": "LlamaTokenizerFast", **ends, "unk_token": None}}
+    yield "gpt2, null tokens", {CONFIG: {"tokenizer_class": "GPT2Tokenizer", "unk_token": None, "bos_token": None}}
     yield "llama without tokens", {CONFIG: {"tokenizer_class": "LlamaTokenizerFast"}}
 
 

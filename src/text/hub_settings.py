@@ -138,7 +138,9 @@ class Settings:
                     raise ValueError(f"{place}: found {value!r}, expected a list")
                 tokens[key] = [by_text.get(str(t), t) for t in
                                (self.added_token(v, place, True) for v in value or [])]
-            elif value is not None:
+            elif value is None:
+                tokens[key] = None  # said to be none, whatever the class has
+            else:
                 token = self.added_token(value, place)
                 tokens[key] = by_text.get(str(getattr(token, "content", token)), token)
         return {name: token for name, token in tokens.items() if token}
