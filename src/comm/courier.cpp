@@ -7,7 +7,6 @@
 #include <deque>
 #include <future>
 #include <mutex>
-#include <numeric>
 #include <thread>
 
 #include "comm/rank_sum.h"
@@ -17,12 +16,8 @@
 namespace farskip::comm {
 namespace {
 
-int64_t sum(const Splits& rows) {
-  return std::accumulate(rows.begin(), rows.end(), int64_t{0});
-}
-
 int64_t to_others(const Splits& sent, int64_t own, int64_t row_bytes) {
-  return (sum(sent) - sent[own]) * row_bytes;
+  return (total(sent) - sent[own]) * row_bytes;
 }
 
 /// `orders` int64 [size]: the hashes of all ranks.
@@ -161,7 +156,7 @@ Pending Courier::carry(const MessageName& name, const at::Tensor& rows, const Sp
 Pending Courier::send(const MessageName& name, const at::Tensor& rows, Splits sent,
                       Splits received) {
   return carry(name, rows, sent, /*by_thread=*/false, [state = state_, name, rows, sent, received] {
-    state->in_flight(sum(received) * rows.size(1) * rows.element_size());
+    state->in_flight(total(received) * rows.size(1) * rows.element_size());
     return state->rows.all_to_all(name.describe(), rows, sent, received).release();
   });
 }
@@ -189,7 +184,7 @@ Pending Courier::dispatch(const MessageName& name, const at::Tensor& rows, Split
         auto in = counts.accessor<int64_t, 2>();
         received->resize(size);
         for (int64_t r = 0; r < size; ++r) (*received)[r] = in[r][0];
-        state->in_flight(sum(*received) * rows.size(1) * rows.element_size());
+        state->in_flight(total(*received) * rows.size(1) * rows.element_size());
         return state->rows.all_to_all(name.describe(), rows, sent, *received).release();
       });
 }
@@ -208,13 +203,13 @@ Pending Courier::tell(const MessageName& name, const std::vector<int64_t>& own) 
 }
 
 Pending Courier::all_gather(const MessageName& name, const at::Tensor& rows, const Splits& counts) {
-  if (sum(counts) == 0) return Pending(rows);
+  if (total(counts) == 0) return Pending(rows);
   return send(name, rows.repeat({group().size(), 1}), Splits(group().size(), rows.size(0)), counts);
 }
 
 Pending Courier::reduce_scatter(const MessageName& name, const at::Tensor& x, const Splits& counts,
                                 at::ScalarType wire) {
-  if (sum(counts) == 0) return Pending(x);
+  if (total(counts) == 0) return Pending(x);
   const int64_t size = group().size(), own = counts[group().rank()];
   return summed(send(name, x.to(wire).contiguous(), counts, Splits(size, own)), size,
                 x.scalar_type());

@@ -41,15 +41,15 @@ Pending launched(const std::string& what, const Group& group, Launch launch) {
   }
 }
 
-int64_t total(const std::vector<int64_t>& values) {
-  return std::accumulate(values.begin(), values.end(), int64_t{0});
-}
-
 at::Tensor copy(const at::Tensor& x) {
   return x.detach().clone(at::MemoryFormat::Contiguous);
 }
 
 }  // namespace
+
+int64_t total(const std::vector<int64_t>& rows) {
+  return std::accumulate(rows.begin(), rows.end(), int64_t{0});
+}
 
 CommError comm_error(const std::string& what, int64_t rank, int64_t size,
                      const std::exception& error) {

@@ -55,6 +55,9 @@ class Group {
   int64_t size_ = 1;
 };
 
+/// Rows of all ranks together.
+int64_t total(const std::vector<int64_t>& rows);
+
 /// The words of a failure that `rank` of `size` noticed in `what`: one line, whatever was thrown.
 CommError comm_error(const std::string& what, int64_t rank, int64_t size,
                      const std::exception& error);

@@ -9,29 +9,11 @@
 namespace farskip::measure {
 namespace {
 
-double token_time(const TokenFigures& f) {
-  return f.time;
-}
-double token_communication(const TokenFigures& f) {
-  return f.communication;
-}
-double exposed(const TokenFigures& f) {
-  return f.exposed;
-}
-double token_hidden(const TokenFigures& f) {
-  return f.hidden();
-}
-double slowest_exposed(const TokenFigures& f) {
-  return f.slowest_exposed;
-}
-double slowest_hidden(const TokenFigures& f) {
-  return f.slowest_hidden();
-}
-
 /// Communication of the regular blocking execution, as a share of its time.
 double share(const TokenSetting& setting) {
   const TokenResult& base = find(setting.variants, kRegularBlocking);
-  return over_rounds(base, token_communication).median / over_rounds(base, token_time).median;
+  return over_rounds(base, &TokenFigures::communication).median /
+         over_rounds(base, &TokenFigures::time).median;
 }
 
 Summary of_message(const TokenResult& result, size_t index, double MessageFigures::*figure) {
@@ -59,7 +41,7 @@ std::optional<Prediction> predicted(const TokenSetting& setting) {
   if (bound.timeline.parts.empty()) return std::nullopt;
   const Windows found = windows(setting.variants);
   if (found.communication == 0) return std::nullopt;
-  return Prediction{over_rounds(bound, token_time).median + found.exposed, found.hidden()};
+  return Prediction{over_rounds(bound, &TokenFigures::time).median + found.exposed, found.hidden()};
 }
 
 }  // namespace
@@ -81,13 +63,13 @@ nlohmann::ordered_json TokenReport::json() const {
                                     {"share", share(setting)}};
       put(row, "speedup", time_ratio(find(setting.variants, kRegularBlocking), result), 1);
       put(row, "to_bound", time_ratio(result, find(setting.variants, bound_of(result.variant))), 1);
-      put(row, "ms", over_rounds(result, token_time), 1e3);
-      put(row, "communication_ms", over_rounds(result, token_communication), 1e3);
-      put(row, "hidden", over_rounds(result, token_hidden), 1);
-      put(row, "exposed_ms", over_rounds(result, exposed), 1e3);
-      put(row, "slowest_hidden", over_rounds(result, slowest_hidden), 1);
-      put(row, "slowest_exposed_ms", over_rounds(result, slowest_exposed), 1e3);
-      row["megabytes_sent"] = over_rounds(result, [](const auto& f) { return f.megabytes; }).median;
+      put(row, "ms", over_rounds(result, &TokenFigures::time), 1e3);
+      put(row, "communication_ms", over_rounds(result, &TokenFigures::communication), 1e3);
+      put(row, "hidden", over_rounds(result, &TokenFigures::hidden), 1);
+      put(row, "exposed_ms", over_rounds(result, &TokenFigures::exposed), 1e3);
+      put(row, "slowest_hidden", over_rounds(result, &TokenFigures::slowest_hidden), 1);
+      put(row, "slowest_exposed_ms", over_rounds(result, &TokenFigures::slowest_exposed), 1e3);
+      row["megabytes_sent"] = over_rounds(result, &TokenFigures::megabytes).median;
       if (prediction && result.variant == Variant{true, model::Execution::overlapped, true}) {
         row["predicted_ms"] = 1e3 * prediction->time;
         row["predicted_hidden"] = prediction->hidden;
@@ -125,18 +107,17 @@ std::string TokenReport::text(bool by_message) const {
     for (const TokenResult& result : setting.variants) {
       const auto& variants = setting.variants;
       const bool network = result.variant.network;
-      table.add(
-          {result.variant.connectivity_name(),
-           network ? result.variant.execution_name() : "no network",
-           with_spread(over_rounds(result, token_time), 1e3, 2),
-           with_spread(time_ratio(find(variants, kRegularBlocking), result), 1, 2),
-           with_spread(time_ratio(result, find(variants, bound_of(result.variant))), 1, 2),
-           util::fixed(1e3 * over_rounds(result, token_communication).median, 2),
-           network ? percent(over_rounds(result, token_hidden).median) : "",
-           util::fixed(1e3 * over_rounds(result, exposed).median, 2),
-           network ? percent(over_rounds(result, slowest_hidden).median) : "",
-           util::fixed(1e3 * over_rounds(result, slowest_exposed).median, 2),
-           util::fixed(over_rounds(result, [](const auto& f) { return f.megabytes; }).median, 3)});
+      table.add({result.variant.connectivity_name(),
+                 network ? result.variant.execution_name() : "no network",
+                 with_spread(over_rounds(result, &TokenFigures::time), 1e3, 2),
+                 with_spread(time_ratio(find(variants, kRegularBlocking), result), 1, 2),
+                 with_spread(time_ratio(result, find(variants, bound_of(result.variant))), 1, 2),
+                 util::fixed(1e3 * over_rounds(result, &TokenFigures::communication).median, 2),
+                 network ? percent(over_rounds(result, &TokenFigures::hidden).median) : "",
+                 util::fixed(1e3 * over_rounds(result, &TokenFigures::exposed).median, 2),
+                 network ? percent(over_rounds(result, &TokenFigures::slowest_hidden).median) : "",
+                 util::fixed(1e3 * over_rounds(result, &TokenFigures::slowest_exposed).median, 2),
+                 util::fixed(over_rounds(result, &TokenFigures::megabytes).median, 3)});
     }
     text += table.markdown() + "\n";
     if (by_message) text += message_table(setting);

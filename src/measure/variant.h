@@ -1,5 +1,6 @@
 // The executions that a benchmark holds against each other.
 #pragma once
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -40,11 +41,11 @@ const Result& find(const std::vector<Result>& results, const Variant& variant) {
   throw Error("bench: a variant is missing");
 }
 
-/// get(figures) over a variant's rounds.
+/// get(figures), or a member of them, over a variant's rounds.
 template <class Result, class Get>
 Summary over_rounds(const Result& result, const Get& get) {
   std::vector<double> values;
-  for (const auto& figures : result.rounds) values.push_back(get(figures));
+  for (const auto& figures : result.rounds) values.push_back(std::invoke(get, figures));
   return summarise(values);
 }
 

@@ -127,9 +127,11 @@ train::TextCodec open_codec(const std::filesystem::path& directory,
   // Moonlight's tokenizer has two reserved tokens more than the model: what counts is what is used.
   const int64_t most = config ? config->vocabulary : INT64_MAX;
   const auto known = [most, name = directory.string()](std::vector<int64_t> ids) {
-    for (const int64_t id : ids)
-      util::require(id < most, name + ": token of the text", id,
-                    util::concat("less than the model's vocab_size ", most));
+    const auto beyond =
+        std::find_if(ids.begin(), ids.end(), [&](int64_t id) { return id >= most; });
+    if (beyond != ids.end())
+      throw InputError(util::concat(name, ": token of the text: found ", *beyond,
+                                    ", expected less than the model's vocab_size ", most));
     return ids;
   };
   const std::vector<int64_t> ends = end_tokens(encoder.tokenizer(), config);

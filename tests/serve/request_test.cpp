@@ -13,10 +13,6 @@ using io::Json;
 using testing::ElementsAre;
 using testing::HasSubstr;
 
-std::vector<int64_t> ids(const std::string& text) {
-  return demo_model().tokenizer.encode(text, true);
-}
-
 TEST(CompletionRequest, HasOpenAisDefaults) {
   const auto request = parse_completion_request(R"({"prompt": "Once upon"})", demo_model());
   EXPECT_EQ(request.model, "demo");

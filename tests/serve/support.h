@@ -21,6 +21,17 @@ inline const ServedModel& demo_model() {
   return model;
 }
 
+/// A prompt, and what the model makes of a text.
+inline const std::string kText = "Once upon a time in a large village";
+inline std::vector<int64_t> ids(const std::string& text) {
+  return demo_model().tokenizer.encode(text, true);
+}
+inline io::Json chat_body(const io::Json& more = io::Json::object()) {
+  io::Json body = {{"messages", {{{"role", "user"}, {"content", "Why so?"}}}}};
+  body.update(more);
+  return body;
+}
+
 /// Server, service and fake engine, for a test.
 struct Served {
   explicit Served(ServiceOptions service_options = {}, HttpOptions http = {},
